@@ -1,0 +1,135 @@
+"""Skeletons: a joint tree with rest offsets, the SMPL-22 tables that the models use, forward kinematics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rtinteract import rotation as R
+from rtinteract.errors import SkeletonError
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """A joint tree; a parent stands before its children and joint 0 is the root.
+
+    ``offsets`` [J, 3] in metres are the joints' places in their parent's frame; ``end_sites`` maps a joint index to the
+    offset of a tip that moves nothing (a fingertip, the top of the head). ``tpose`` [J, 4] holds the local rotations that
+    stand this skeleton upright in the canonical T-pose: +Y up, facing +Z, left arm along +X. Retargeting measures every
+    rotation from it, so two skeletons with different zero poses still agree, twist included.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    offsets: np.ndarray
+    end_sites: dict[int, np.ndarray] = field(default_factory=dict)
+    tpose: np.ndarray | None = None
+
+    def __post_init__(self):
+        n = len(self.joints)
+        offsets = np.array(self.offsets, dtype=np.float64)
+        tpose = R.identity((n,)) if self.tpose is None else np.array(self.tpose, dtype=np.float64)
+        if n == 0 or len(self.parents) != n or offsets.shape != (n, 3) or tpose.shape != (n, 4):
+            raise SkeletonError(
+                f"skeleton {self.name!r}: expected as many parents, offsets [J, 3] and tpose [J, 4] as its {n} joints, got "
+                f"{len(self.parents)}, {offsets.shape} and {tpose.shape}; give one of each for every joint")
+        if len(set(self.joints)) != n:
+            twice = sorted({j for j in self.joints if self.joints.count(j) > 1})
+            raise SkeletonError(f"skeleton {self.name!r}: joint names must differ, got {twice} more than once; rename them")
+        for i, p in enumerate(self.parents):
+            if (i == 0) != (p == -1) or p >= i:
+                raise SkeletonError(
+                    f"skeleton {self.name!r}: joint {i} ({self.joints[i]}) has parent {p}; expected -1 for joint 0 only and "
+                    "a smaller index for every other joint; sort the joints so that parents come first")
+        if not (np.isfinite(offsets).all() and np.isfinite(tpose).all()):
+            raise SkeletonError(f"skeleton {self.name!r}: offsets and tpose must be finite, got NaN or infinity; mend the file")
+        offsets.flags.writeable = False
+        tpose.flags.writeable = False
+        object.__setattr__(self, "offsets", offsets)
+        object.__setattr__(self, "tpose", tpose)
+
+    def __len__(self):
+        return len(self.joints)
+
+    def index(self, joint: str) -> int:
+        """Index of a joint by name; SkeletonError names the joints there are."""
+        try:
+            return self.joints.index(joint)
+        except ValueError:
+            raise SkeletonError(f"skeleton {self.name!r} has no joint {joint!r}; it has {', '.join(self.joints)}") from None
+
+    def same_tree(self, other: Skeleton) -> bool:
+        """Whether both have the same joints in the same order with the same parents."""
+        return self.joints == other.joints and self.parents == other.parents
+
+    @property
+    def height(self) -> float:
+        """Standing height in metres: the T-pose's vertical extent, end sites included."""
+        places, turns = forward_kinematics(self, np.zeros((1, 3)), self.tpose[None], with_rotations=True)
+        ys = [places[0, :, 1]]
+        for j, tip in self.end_sites.items():
+            ys.append((places[0, j] + R.rotate(turns[0, j], tip))[1:2])
+        ys = np.concatenate(ys)
+        return float(ys.max() - ys.min())
+
+    def scaled(self, factor: float) -> Skeleton:
+        """The same skeleton, every length times ``factor``."""
+        return Skeleton(self.name, self.joints, self.parents, self.offsets * factor,
+                        {j: tip * factor for j, tip in self.end_sites.items()}, self.tpose)
+
+
+def forward_kinematics(skeleton: Skeleton, root, rotations, *, offsets=None, with_rotations=False):
+    """World positions [..., J, 3] in metres from root places [..., 3] and local rotations [..., J, 4].
+
+    numpy or torch, as ``rotations`` is. ``offsets`` [..., J, 3] replaces the skeleton's own (another body of the same
+    tree). With ``with_rotations`` also the world rotations [..., J, 4].
+    """
+    xp = R._ns(rotations)
+    if offsets is None:
+        offsets = skeleton.offsets
+        if xp is not np:
+            offsets = xp.as_tensor(offsets, dtype=rotations.dtype, device=rotations.device)
+    places, turns = [root], [rotations[..., 0, :]]
+    for j, p in enumerate(skeleton.parents[1:], 1):
+        places.append(places[p] + R.rotate(turns[p], offsets[..., j, :]))
+        turns.append(R.multiply(turns[p], rotations[..., j, :]))
+    positions = xp.stack(places, -2)
+    return (positions, xp.stack(turns, -2)) if with_rotations else positions
+
+
+SMPL22_JOINTS = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle", "spine3",
+    "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+)
+SMPL22_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
+# Joints in pairs (left, right); the others lie on the midline.
+SMPL22_MIRROR = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20)
+# Left ankle, left foot, right ankle, right foot: the order of the four contact labels (InterHuman feature row).
+SMPL22_FEET = (7, 10, 8, 11)
+
+# An average adult of 1.72 m by segment proportions from anthropometric surveys (Drillis and Contini 1966; Winter 2009).
+_SMPL22_OFFSETS = np.array([
+    [0.000, 0.000, 0.000],
+    [0.085, -0.080, 0.000], [-0.085, -0.080, 0.000], [0.000, 0.110, -0.010],
+    [0.000, -0.410, 0.005], [0.000, -0.410, 0.005], [0.000, 0.125, 0.005],
+    [0.000, -0.410, -0.015], [0.000, -0.410, -0.015], [0.000, 0.070, 0.010],
+    [0.010, -0.055, 0.125], [-0.010, -0.055, 0.125], [0.000, 0.195, -0.010],
+    [0.070, 0.115, -0.005], [-0.070, 0.115, -0.005], [0.000, 0.095, 0.020],
+    [0.105, 0.020, -0.005], [-0.105, 0.020, -0.005], [0.280, 0.000, 0.000],
+    [-0.280, 0.000, 0.000], [0.255, 0.000, 0.000], [-0.255, 0.000, 0.000],
+])
+
+SMPL22 = Skeleton("smpl22", SMPL22_JOINTS, SMPL22_PARENTS, _SMPL22_OFFSETS, {
+    10: np.array([0.0, -0.015, 0.075]), 11: np.array([0.0, -0.015, 0.075]), 15: np.array([0.0, 0.190, 0.020]),
+    20: np.array([0.180, 0.0, 0.0]), 21: np.array([-0.180, 0.0, 0.0]),
+})
+
+
+def smpl22_with(offsets, name="smpl22") -> Skeleton:
+    """SMPL-22 with another body's rest offsets [22, 3] in metres; tips are scaled with the body's leg length."""
+    offsets = np.asarray(offsets, dtype=np.float64)
+    leg = np.linalg.norm(offsets[[4, 7]], axis=-1).sum() / np.linalg.norm(SMPL22.offsets[[4, 7]], axis=-1).sum()
+    return Skeleton(name, SMPL22_JOINTS, SMPL22_PARENTS, offsets, {j: tip * leg for j, tip in SMPL22.end_sites.items()})
