@@ -2,7 +2,9 @@
 
 from setuptools import setup
 
-INFERENCE = ["torch>=2.10", "numpy>=1.26", "safetensors>=0.5", "tokenizers>=0.20", "triton>=3.5; sys_platform == 'linux'", "typer>=0.15"]
+INFERENCE = [
+    "torch>=2.10", "numpy>=1.26", "safetensors>=0.5", "tokenizers>=0.20", "triton>=3.5; sys_platform == 'linux'", "typer>=0.15",
+]
 VIEW = ["matplotlib>=3.9", "pillow>=11"]
 GLTF = ["pygltflib>=1.16"]
 

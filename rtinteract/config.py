@@ -131,7 +131,7 @@ class TextConfig:
 
     def __post_init__(self):
         _check(self.kind in ("none", "clip", "bpe"), "text.kind", "'none', 'clip' or 'bpe'", self.kind)
-        _check(self.kind != "bpe" or self.vocabulary >= 4, "text.vocabulary", "at least 4 entries for kind 'bpe'", self.vocabulary)
+        _check(self.kind != "bpe" or self.vocabulary >= 4, "text.vocabulary", "at least 4 entries for 'bpe'", self.vocabulary)
         _check(self.width % self.heads == 0, "text.width", f"a multiple of heads = {self.heads}", self.width)
 
 

@@ -90,7 +90,7 @@ def forward_kinematics(skeleton: Skeleton, root, rotations, *, offsets=None, wit
     if offsets is None:
         offsets = skeleton.offsets
         if xp is not np:
-            offsets = xp.as_tensor(offsets, dtype=rotations.dtype, device=rotations.device)
+            offsets = xp.tensor(offsets.tolist(), dtype=rotations.dtype, device=rotations.device)
     places, turns = [root], [rotations[..., 0, :]]
     for j, p in enumerate(skeleton.parents[1:], 1):
         places.append(places[p] + R.rotate(turns[p], offsets[..., j, :]))
