@@ -1,0 +1,316 @@
+"""The 2D motion codec (InterMask section 3.2): an image of joints x time to a map of body parts x columns of codes."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rtinteract.config import CodecConfig
+from rtinteract.errors import ConfigError, MotionError
+from rtinteract.kernels.nearest_code import nearest_code
+
+DRAW_TEMPERATURE = 0.5
+
+
+class CodecOutput(NamedTuple):
+    """What the training path answers: reconstruction [B, 4N, J, F], codes [B, S, N], commitment and perplexity (scalars)."""
+
+    reconstruction: torch.Tensor
+    codes: torch.Tensor
+    commitment: torch.Tensor
+    perplexity: torch.Tensor
+
+
+class Quantized(NamedTuple):
+    """Rows [R, D] with a straight-through gradient, ids [R], commitment and perplexity (scalars)."""
+
+    rows: torch.Tensor
+    ids: torch.Tensor
+    commitment: torch.Tensor
+    perplexity: torch.Tensor
+
+
+def perplexity_of(counts):
+    """exp of the entropy of a histogram [K]: how many codes are in even use."""
+    share = counts / counts.sum().clamp(min=1)
+    return torch.exp(-(share * torch.log(share + 1e-7)).sum())
+
+
+def gumbel(shape, generator=None, device=None):
+    """Standard Gumbel noise of ``shape``."""
+    uniform = torch.rand(shape, generator=generator, device=device).clamp(1e-20, 1 - 1e-7)
+    return -torch.log(-torch.log(uniform))
+
+
+def _lookup(table, ids):
+    """Rows of ``table`` [K, D] for ids of any shape; a zero row for an id outside it (padding, masks)."""
+    known = (ids >= 0) & (ids < table.shape[0])
+    return table[ids.clamp(0, table.shape[0] - 1)] * known[..., None]
+
+
+class VectorQuantizer(nn.Module):
+    """One codebook [K, D], learned by an exponential moving average; codes in too little use restart at encoder rows.
+
+    ``code_sum`` [K, D] and ``code_count`` [K] are the running statistics; they are saved, so that training can resume.
+    """
+
+    def __init__(self, codes: int, dim: int, decay: float):
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("codebook", torch.randn(codes, dim) / math.sqrt(dim))
+        self.register_buffer("code_sum", self.codebook.clone())
+        self.register_buffer("code_count", torch.ones(codes))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def assign(self, rows, noise=None):
+        """Ids [R] of rows [R, D]: the nearest code, or a draw with Gumbel ``noise`` [R, K]."""
+        return nearest_code(rows, self.codebook, noise, DRAW_TEMPERATURE)
+
+    def vectors(self, ids):
+        """Code vectors [..., D] of ids [...]; zero for an id outside the codebook."""
+        return _lookup(self.codebook, ids)
+
+    def _fill(self, rows, generator):
+        """The first K rows; where there are fewer, they repeat with a little noise to tell the copies apart."""
+        codes, dim = self.codebook.shape
+        if rows.shape[0] < codes:
+            rows = rows.repeat(-(-codes // rows.shape[0]), 1)
+            noise = torch.randn(rows.shape, generator=generator, device=rows.device)
+            rows = rows + noise * (0.01 / math.sqrt(dim))
+        return rows[:codes]
+
+    @torch.no_grad()
+    def start(self, rows, generator=None):
+        """Take the codebook from rows [R, D] of the first batch."""
+        self.codebook.copy_(self._fill(rows, generator))
+        self.code_sum.copy_(self.codebook)
+        self.code_count.fill_(1)
+        self.initialised.fill_(True)
+
+    @torch.no_grad()
+    def update(self, rows, ids, generator=None):
+        """One step of the moving average with rows [R, D] and their ids [R]; a code with a count under 1 restarts."""
+        rows = rows.detach()
+        counts = torch.zeros_like(self.code_count).index_add_(0, ids, torch.ones_like(rows[:, 0]))
+        sums = torch.zeros_like(self.code_sum).index_add_(0, ids, rows)
+        self.code_sum.mul_(self.decay).add_(sums, alpha=1 - self.decay)
+        self.code_count.mul_(self.decay).add_(counts, alpha=1 - self.decay)
+        used = (self.code_count >= 1)[:, None]
+        mean = self.code_sum / self.code_count.clamp(min=1)[:, None]
+        self.codebook.copy_(torch.where(used, mean, self._fill(rows, generator)))
+        return perplexity_of(counts)
+
+    def forward(self, rows, noise=None, generator=None) -> Quantized:
+        """Quantise rows [R, D]; when training: draw with noise, move the codebook, answer straight-through rows."""
+        if self.training:
+            if not self.initialised:
+                self.start(rows.detach(), generator)
+            if noise is None:
+                noise = gumbel((rows.shape[0], self.codebook.shape[0]), generator, rows.device)
+            ids = self.assign(rows.detach(), noise)
+        else:
+            ids = self.assign(rows.detach())
+        vectors = self.vectors(ids)
+        if self.training:
+            perplexity = self.update(rows, ids, generator)
+        else:
+            perplexity = perplexity_of(torch.bincount(ids, minlength=self.codebook.shape[0]).to(rows.dtype))
+        return Quantized(rows + (vectors - rows).detach(), ids, F.mse_loss(rows, vectors), perplexity)
+
+
+class FiniteScalarQuantizer(nn.Module):
+    """Finite scalar quantisation (Mentzer et al. 2023): a few bounded channels, each rounded to its levels.
+
+    Nothing to reset and no commitment. The first training batch whitens the inward projection, so that every level is in
+    reach from the start.
+    """
+
+    def __init__(self, levels: tuple[int, ...], dim: int):
+        super().__init__()
+        self.inward = nn.Linear(dim, len(levels))
+        self.outward = nn.Linear(len(levels), dim)
+        self.register_buffer("initialised", torch.tensor(False))
+        count = torch.tensor(levels)
+        basis = torch.cumprod(torch.tensor((1, *levels[:-1])), 0)
+        digits = torch.arange(math.prod(levels))[:, None] // basis % count
+        middle = count // 2
+        self.register_buffer("basis", basis, persistent=False)
+        self.register_buffer("middle", middle, persistent=False)
+        self.register_buffer("grid", (digits - middle) / middle.clamp(min=1), persistent=False)
+        # An even number of levels has no middle one; the offset centres the rounding all the same.
+        self.register_buffer("reach", (count - 1) * 1.001 / 2, persistent=False)
+        self.register_buffer("offset", torch.where(count % 2 == 0, 0.5, 0.0), persistent=False)
+
+    def _levels(self, rows):
+        """Bounded channels [R, L] before rounding, in -middle .. middle; a zero-mean projection uses both ends alike."""
+        z = F.linear(rows, self.inward.weight.to(rows.dtype), self.inward.bias.to(rows.dtype))
+        return torch.tanh(z) * self.reach - self.offset
+
+    def assign(self, rows):
+        """Ids [R] of rows [R, D]."""
+        return ((self._levels(rows).round().long() + self.middle) * self.basis).sum(-1)
+
+    def vectors(self, ids):
+        """Code vectors [..., D] of ids [...]; zero for an id outside the implicit codebook."""
+        return _lookup(self.outward(self.grid), ids)
+
+    @torch.no_grad()
+    def start(self, rows):
+        """Whiten the inward projection on rows [R, D]: zero mean, unit variance, uncorrelated channels."""
+        z = self.inward(rows)
+        mean = z.mean(0)
+        cov = (z - mean).t() @ (z - mean) / max(len(z), 1)
+        floor = 1e-6 * torch.diagonal(cov).mean() + 1e-12
+        whiten = torch.linalg.inv(torch.linalg.cholesky(cov + floor * torch.eye(len(cov), device=cov.device)))
+        self.inward.weight.copy_(whiten @ self.inward.weight)
+        self.inward.bias.copy_(whiten @ (self.inward.bias - mean))
+        self.initialised.fill_(True)
+
+    def forward(self, rows, noise=None, generator=None) -> Quantized:
+        """Quantise rows [R, D]; ``noise`` and ``generator`` are of no use here."""
+        if self.training and not self.initialised:
+            self.start(rows.detach())
+        z = self._levels(rows)
+        z = z + (z.round() - z).detach()
+        ids = ((z.detach().round().long() + self.middle) * self.basis).sum(-1)
+        perplexity = perplexity_of(torch.bincount(ids, minlength=self.grid.shape[0]).to(rows.dtype))
+        return Quantized(self.outward(z / self.middle.clamp(min=1)), ids, rows.new_zeros(()), perplexity)
+
+
+class ResidualBlock(nn.Module):
+    """x + dropout(conv 1x1(ReLU(dilated conv 3x3(ReLU(x)))))."""
+
+    def __init__(self, width: int, dilation: int, dropout: float):
+        super().__init__()
+        self.dilated = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.mix = nn.Conv2d(width, width, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        return x + self.dropout(self.mix(F.relu(self.dilated(F.relu(x)))))
+
+
+def _stack(config: CodecConfig):
+    """The residual stack of a level: the widest dilation first."""
+    return nn.Sequential(*[ResidualBlock(config.width, config.dilation_growth ** i, config.dropout)
+                           for i in reversed(range(config.depth))])
+
+
+class Encoder(nn.Module):
+    """Image [B, F, J, T] to latent [B, C, S, N]."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.stem = nn.Conv2d(config.features, config.width, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(config.width, config.width, kernel, stride, padding=1)
+                                  for kernel, stride in zip(config.kernels, config.strides, strict=True))
+        self.blocks = nn.ModuleList(_stack(config) for _ in config.strides)
+        self.head = nn.Conv2d(config.width, config.code_dim, 3, padding=1)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        for down, blocks in zip(self.down, self.blocks, strict=True):
+            x = blocks(down(x))
+        return self.head(x)
+
+
+class Decoder(nn.Module):
+    """Latent [B, C, S, N] to image [B, F, J, 4N]."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.factors = config.upsample
+        self.stem = nn.Conv2d(config.code_dim, config.width, 3, padding=1)
+        self.blocks = nn.ModuleList(_stack(config) for _ in config.upsample)
+        self.up = nn.ModuleList(nn.Conv2d(config.width, config.width, 3, padding=1) for _ in config.upsample)
+        self.neck = nn.Conv2d(config.width, config.width, 3, padding=1)
+        self.head = nn.Conv2d(config.width, config.features, 3, padding=1)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        for factors, blocks, up in zip(self.factors, self.blocks, self.up, strict=True):
+            x = up(F.interpolate(blocks(x), scale_factor=tuple(map(float, factors)), mode="nearest"))
+        return self.head(F.relu(self.neck(x)))
+
+
+def _check_rows(config: CodecConfig):
+    rows, path, frames = config.parts, [config.parts], 1.0
+    for joints, time in config.upsample:
+        rows, frames = math.floor(rows * joints), frames * time
+        path.append(rows)
+    if config.parts < 1:
+        raise ConfigError(f"codec.kernels/strides: expected at least one body part to be left of {config.joints} joints, got "
+                          f"{config.parts}; take smaller kernels or strides")
+    if rows != config.joints:
+        raise ConfigError(f"codec.upsample: expected to end at {config.joints} joint rows, got {' -> '.join(map(str, path))}; "
+                          "choose other factors over joints")
+    if frames != config.frames_per_column:
+        raise ConfigError(f"codec.upsample: expected {config.frames_per_column} frames a column as codec.strides has it, got "
+                          f"{frames:g}; choose other factors over time")
+
+
+class Codec(nn.Module):
+    """Encoder, quantiser and decoder of one `CodecConfig`; ConfigError where its sizes do not meet.
+
+    Convolutions follow autocast; the quantiser always works in float32 (or wider).
+    """
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        _check_rows(config)
+        self.config = config
+        self.encoder = Encoder(config)
+        self.quantizer = (VectorQuantizer(config.codes, config.code_dim, config.ema_decay) if config.quantizer == "vq"
+                          else FiniteScalarQuantizer(config.levels, config.code_dim))
+        self.decoder = Decoder(config)
+
+    def _rows(self, latent):
+        """Latent [B, C, S, N] as rows [B*S*N, C] of at least float32: sample by sample, part by part."""
+        rows = latent.permute(0, 2, 3, 1).reshape(-1, latent.shape[1])
+        return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+    def _features(self, latent):
+        return self.decoder(latent.contiguous(memory_format=torch.channels_last)).permute(0, 3, 2, 1)
+
+    def latent(self, features):
+        """Latent [B, C, S, N] of normalised features [B, T, J, F]; frames past the last whole column are not seen."""
+        c = self.config
+        if features.ndim != 4 or features.shape[2:] != (c.joints, c.features):
+            raise MotionError(f"codec: expected features [B, T, {c.joints}, {c.features}], got {tuple(features.shape)}; encode "
+                              "the motion with the representation this model was made for")
+        if features.shape[1] < c.frames_per_column:
+            raise MotionError(f"codec: expected at least {c.frames_per_column} frames (one column), got {features.shape[1]}; "
+                              "give a longer clip")
+        return self.encoder(features.permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last))
+
+    def encode(self, features):
+        """Codes int64 [B, S, N] of normalised features [B, T, J, F], N = T // 4."""
+        latent = self.latent(features)
+        with torch.autocast(latent.device.type, enabled=False):
+            ids = self.quantizer.assign(self._rows(latent))
+        return ids.view(latent.shape[0], *latent.shape[2:])
+
+    def decode(self, codes):
+        """Normalised features [B, 4N, J, F] of codes [B, S, N]; an id outside 0 .. K-1 decodes from a zero vector."""
+        if codes.ndim != 3 or codes.shape[1] != self.config.parts or codes.shape[2] == 0:
+            raise MotionError(f"codec: expected codes [B, {self.config.parts}, N] with N >= 1, got {tuple(codes.shape)}")
+        with torch.autocast(codes.device.type, enabled=False):
+            vectors = self.quantizer.vectors(codes)
+        return self._features(vectors.permute(0, 3, 1, 2))
+
+    def forward(self, features, *, gumbel_noise=None, generator=None) -> CodecOutput:
+        """The training path: reconstruct normalised features [B, T, J, F].
+
+        In training mode "vq" draws its codes with Gumbel noise (``gumbel_noise`` [B*S*N, K], else from ``generator``),
+        moves its codebook and restarts unused codes.
+        """
+        latent = self.latent(features)
+        with torch.autocast(latent.device.type, enabled=False):
+            q = self.quantizer(self._rows(latent), gumbel_noise, generator)
+        b, c, s, n = latent.shape
+        reconstruction = self._features(q.rows.view(b, s, n, c).permute(0, 3, 1, 2).to(latent.dtype))
+        return CodecOutput(reconstruction.to(q.rows.dtype), q.ids.view(b, s, n), q.commitment, q.perplexity)
