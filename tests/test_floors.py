@@ -15,7 +15,7 @@ FLOORS = [
     {"codec", "transformer", "text"},
     {"checkpoint", "sampler", "importer"},
     {"pipeline"},
-    {"stream"},
+    {"stream", "rollout"},
     {"model"},
     {"cli"},
 ]

@@ -47,7 +47,7 @@ def fit_offsets(positions: torch.Tensor, rotations: torch.Tensor) -> torch.Tenso
     """
     bones = positions[..., 1:, :] - positions[..., _PARENTS, :]
     lengths = bones.norm(dim=-1).median(dim=-2).values
-    rest = torch.as_tensor(SMPL22.offsets[1:], dtype=positions.dtype, device=positions.device)
+    rest = torch.tensor(SMPL22.offsets[1:], dtype=positions.dtype, device=positions.device)
     world = world_rotations(rotations)
     seen = R.rotate(R.inverse(world[..., _PARENTS, :]), bones).mean(dim=-3)
     alone = torch.tensor([len(_CHILDREN[p]) == 1 for p in _PARENTS], device=positions.device)[:, None]

@@ -1,0 +1,184 @@
+"""The model as a user holds it: react, generate, inpaint, reconstruct, stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from rtinteract.checkpoint import ModelParts, load_model
+from rtinteract.codec import Codec
+from rtinteract.config import ModelConfig
+from rtinteract.errors import CheckpointError, ConfigError, MotionError
+from rtinteract.features.canonical import frame_of
+from rtinteract.motion import MODEL_FPS, Motion
+from rtinteract.pipeline import Pipeline, Poses, offsets_of
+from rtinteract.rollout import Sampling, Scene, roll_out
+from rtinteract.stream import ReactionStream, StreamConfig
+from rtinteract.text import PromptEncoder
+from rtinteract.transformer import InterMTransformer
+
+Progress = Callable[[int, int], object]
+SHIPPED = "model.safetensors"
+
+
+def load(path: str | Path | None = None, device: str = "auto", precision: str = "auto") -> Model:
+    """A model from a .safetensors file; without a path, the one that ships with the package.
+
+    ``device`` is "auto" (a GPU if torch sees one), or a torch device. ``precision`` is "auto" (float32) or "float32".
+    Raises CheckpointError on a missing or damaged file, ConfigError on an unknown device or precision.
+    """
+    if precision not in ("auto", "float32"):
+        raise ConfigError(f"precision: expected 'auto' or 'float32', got {precision!r}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device: {device!r} cannot be used ({error}); give 'auto', 'cpu' or an existing GPU") from error
+    if path is None:
+        shipped = resources.files("rtinteract") / "assets" / SHIPPED
+        if not shipped.is_file():
+            raise CheckpointError(f"the shipped model {shipped} is missing; reinstall the package or give a path to load()")
+        path = Path(str(shipped))
+    return Model(load_model(path), where)
+
+
+class Model:
+    """Codec, transformer and text encoder of one checkpoint on one device. Immutable: share it between streams."""
+
+    def __init__(self, parts: ModelParts, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        for module in (parts.codec, parts.normalizer, parts.transformer, parts.text):
+            if module is not None:
+                module.to(self.device).eval().requires_grad_(False)
+        self.parts = parts
+        self.pipeline = Pipeline(parts, self.device)
+        self.prompts = PromptEncoder(parts.config.text, parts.text, parts.tokenizer)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The checkpoint's configuration."""
+        return self.parts.config
+
+    @property
+    def codec(self) -> Codec:
+        """encode(features [B, T, J, F] normalised) -> codes [B, S, N]; decode(codes) -> features."""
+        return self.parts.codec
+
+    @property
+    def transformer(self) -> InterMTransformer:
+        """(codes [B, 2, S, N], condition [B, C] or None, lengths [B]) -> logits [B, 2, S, N, K]."""
+        return self.parts.transformer
+
+    @property
+    def card(self) -> dict:
+        """The model card that travels in the checkpoint."""
+        return self.parts.card
+
+    def reconstruct(self, motion: Motion) -> Motion:
+        """The motion through the codec and back, in its own place in the world; SMPL-22 at 30 Hz, as long as before."""
+        poses = Poses.of(motion.to_model(), self.device)
+        offsets = offsets_of(poses)
+        pieces = []
+        for start in range(0, len(poses), self.config.window):
+            piece = poses[start:start + self.config.window]
+            frame = frame_of(piece.positions[0])
+            out = self.pipeline.decode(self.pipeline.encode(Poses.stack([piece]), frame), frame, offsets[None])
+            pieces.append(Poses(out.positions[0], out.rotations[0])[:len(piece)])
+        return Poses.join(pieces).motion(offsets)
+
+    def react(self, actor: Motion | Sequence[Motion], text: str | Sequence[str] | None = None, *, iterations: int = 12,
+              guidance: float = 2.0, temperature: float = 1.0, top_k: float = 0.1, seed: int = 0,
+              start: Motion | None = None, progress: Progress | None = None):
+        """The other person's motion for an actor's, in the actor's world; SMPL-22 at 30 Hz, as long as the actor's clip.
+
+        A list of actors (and of texts) is sampled as one batch and gives a list. ``start`` is how the other person
+        begins: its frames are kept. ``progress(done, total)`` is called each iteration; answering False raises Cancelled.
+        """
+        actors = [actor] if isinstance(actor, Motion) else list(actor)
+        if not actors:
+            raise MotionError("react: expected at least one actor, got an empty list")
+        conditions = self._conditions(text, len(actors))
+        scenes = []
+        for motion, condition in zip(actors, conditions, strict=True):
+            known = Poses.of(motion.to_model(), self.device)
+            scene = Scene(len(known), [known, None], self._keep(len(known), actor=True), condition)
+            if start is not None:
+                begin = Poses.of(start.to_model(), self.device)[:len(known)]
+                scene.source[1] = begin.repeated_last(len(known) - len(begin))
+                scene.keep[1, :len(begin)] = True
+            scenes.append(scene)
+        roll_out(self.pipeline, scenes, Sampling(iterations, guidance, top_k, temperature, seed, progress))
+        made = [s.made[1].motion(s.offsets[1]) for s in scenes]
+        return made[0] if isinstance(actor, Motion) else made
+
+    def generate(self, texts: str | Sequence[str], seconds: float | Sequence[float] = 4.0, *, iterations: int = 12,
+                 guidance: float = 2.0, temperature: float = 1.0, top_k: float = 0.1, seed: int = 0,
+                 progress: Progress | None = None) -> list[tuple[Motion, Motion]]:
+        """Pairs from sentences, one a text, each of its own length in seconds, sampled as one batch."""
+        prompts = [texts] if isinstance(texts, str) else list(texts)
+        if not prompts:
+            raise ConfigError("generate: expected at least one text, got an empty list")
+        durations = [float(seconds)] * len(prompts) if isinstance(seconds, int | float) else [float(s) for s in seconds]
+        if len(durations) != len(prompts):
+            raise ConfigError(f"generate: expected one length a text ({len(prompts)}), got {len(durations)}")
+        for value in durations:
+            if not 0.1 <= value <= 600:
+                raise ConfigError(f"generate: expected 0.1 to 600 seconds, got {value}")
+        scenes = [Scene(round(s * MODEL_FPS), [None, None], self._keep(round(s * MODEL_FPS)), c)
+                  for s, c in zip(durations, self._conditions(prompts, len(prompts)), strict=True)]
+        roll_out(self.pipeline, scenes, Sampling(iterations, guidance, top_k, temperature, seed, progress))
+        return [tuple(s.made[p].motion(s.offsets[p]) for p in range(2)) for s in scenes]
+
+    def inpaint(self, pair: tuple[Motion, Motion], mask, text: str | None = None, *, iterations: int = 12,
+                guidance: float = 2.0, temperature: float = 1.0, top_k: float = 0.1, seed: int = 0,
+                progress: Progress | None = None) -> tuple[Motion, Motion]:
+        """Fill the masked part of a pair and keep the rest exactly.
+
+        ``mask`` is boolean, True where to fill: [2] persons, [2, T] frames at 30 Hz, or [2, T, 22] joints of SMPL-22.
+        """
+        known = [Poses.of(m.to_model(), self.device) for m in pair]
+        if len(known) != 2 or len(known[0]) != len(known[1]):
+            raise MotionError(f"inpaint: expected two motions of one length, got {[len(k) for k in known]} frames at 30 Hz")
+        frames = len(known[0])
+        fill = torch.as_tensor(mask, dtype=torch.bool, device=self.device)
+        if fill.shape not in ((2,), (2, frames), (2, frames, 22)):
+            raise MotionError(f"inpaint: expected a mask [2], [2, {frames}] or [2, {frames}, 22], got {list(fill.shape)}")
+        fill = fill.reshape(*fill.shape, *([1] * (3 - fill.ndim))).expand(2, frames, 22)
+        scene = Scene(frames, list(known), ~fill, self._conditions(text, 1)[0])
+        scene.offsets = [offsets_of(k) for k in known]
+        roll_out(self.pipeline, [scene], Sampling(iterations, guidance, top_k, temperature, seed, progress))
+        return tuple(scene.made[p].motion(scene.offsets[p]) for p in range(2))
+
+    def stream(self, text: str | None = None, *, start: Motion | None = None, **settings) -> ReactionStream:
+        """A reaction in real time; ``settings`` are `StreamConfig`'s (window, horizon, hop, iterations, guidance, seed, ...).
+
+        ``start`` stands the other person in the world; without it the model places the person.
+        """
+        unknown = sorted(set(settings) - set(StreamConfig.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(StreamConfig.__dataclass_fields__)
+            raise ConfigError(f"stream: unknown setting {', '.join(unknown)}; it knows {known}")
+        condition = self._conditions(text, 1)[0]
+        return ReactionStream(self.parts, self.device, StreamConfig(**settings), None if condition is None else condition[None],
+                              None if start is None else start.to_model())
+
+    def _keep(self, frames: int, actor: bool = False) -> torch.Tensor:
+        keep = torch.zeros(2, frames, 22, dtype=torch.bool, device=self.device)
+        keep[0] = actor
+        return keep
+
+    def _conditions(self, texts: str | Sequence[str] | None, count: int) -> list[torch.Tensor | None]:
+        """One encoded prompt [C] for each sample; None where there is no text."""
+        prompts = [texts] * count if texts is None or isinstance(texts, str) else list(texts)
+        if len(prompts) != count:
+            raise ConfigError(f"text: expected one text for each of {count} motions, got {len(prompts)}")
+        asked = [p for p in prompts if p]
+        if not asked:
+            return [None] * count
+        encoded = iter(self.prompts.encode(asked).to(self.device))
+        return [next(encoded) if p else None for p in prompts]

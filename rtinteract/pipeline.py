@@ -1,0 +1,110 @@
+"""Poses to codes and back: what the offline calls and the stream share.
+
+A clip becomes whole token columns; both people are seen from one canonical frame; the answer returns to the world.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from rtinteract.checkpoint import ModelParts
+from rtinteract.errors import MotionError
+from rtinteract.features import base
+from rtinteract.features.body import fit_offsets
+from rtinteract.features.canonical import Frame, from_frame, to_frame
+from rtinteract.motion import MODEL_FPS, Motion
+from rtinteract.skeleton import SMPL22, smpl22_with
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """SMPL-22 poses as tensors: ``positions`` [..., T, 22, 3] metres and local ``rotations`` [..., T, 22, 4] wxyz."""
+
+    positions: torch.Tensor
+    rotations: torch.Tensor
+
+    def __len__(self):
+        return self.positions.shape[-3]
+
+    def __getitem__(self, frames: slice) -> Poses:
+        return Poses(self.positions[..., frames, :, :], self.rotations[..., frames, :, :])
+
+    def to(self, device) -> Poses:
+        """The same poses on a device."""
+        return Poses(self.positions.to(device), self.rotations.to(device))
+
+    @staticmethod
+    def join(parts: list[Poses]) -> Poses:
+        """One clip after the other."""
+        return Poses(torch.cat([p.positions for p in parts], -3), torch.cat([p.rotations for p in parts], -3))
+
+    def repeated_last(self, extra: int) -> Poses:
+        """With the last pose held for ``extra`` further frames."""
+        if extra <= 0:
+            return self
+        return Poses.join([self] + [self[len(self) - 1:]] * extra)
+
+    @staticmethod
+    def stack(people: list[Poses]) -> Poses:
+        """Clips of one length side by side in a new leading axis."""
+        return Poses(torch.stack([p.positions for p in people]), torch.stack([p.rotations for p in people]))
+
+    @classmethod
+    def of(cls, motion: Motion, device="cpu") -> Poses:
+        """Of a Motion in the model's form (SMPL-22 at 30 Hz); MotionError for any other."""
+        if not motion.skeleton.same_tree(SMPL22) or abs(motion.fps - MODEL_FPS) > 1e-6:
+            raise MotionError(f"expected a motion of SMPL-22 at {MODEL_FPS:g} fps, got skeleton {motion.skeleton.name!r} at "
+                              f"{motion.fps:g} fps; call motion.to_model() first")
+        return cls(torch.tensor(motion.positions, dtype=torch.float32, device=device),
+                   torch.tensor(motion.rotations, dtype=torch.float32, device=device))
+
+    def motion(self, offsets: torch.Tensor, notes=()) -> Motion:
+        """As a Motion of the body with rest ``offsets`` [22, 3]."""
+        skeleton = smpl22_with(offsets.double().cpu().numpy())
+        return Motion.from_rotations(skeleton, self.positions[:, 0].double().cpu().numpy(),
+                                     self.rotations.double().cpu().numpy(), MODEL_FPS, notes)
+
+
+class Pipeline:
+    """Codec, normaliser and representation as one: poses in the canonical frame to codes and back."""
+
+    def __init__(self, parts: ModelParts, device: torch.device):
+        self.parts = parts
+        self.device = device
+        self.representation = base.get(parts.config.representation)
+        self.codec, self.normalizer = parts.codec, parts.normalizer
+        self.stride = parts.config.codec.frames_per_column
+
+    def columns(self, frames: int) -> int:
+        """Token columns that hold so many frames."""
+        return math.ceil(frames / self.stride)
+
+    @torch.inference_mode()
+    def encode(self, poses: Poses, frame: Frame) -> torch.Tensor:
+        """World poses [B, T] -> codes [B, S, ceil(T / 4)]; the last pose is held to fill the last column."""
+        rows = self.columns(len(poses)) * self.stride
+        poses = poses.repeated_last(rows + self.representation.frames_lost - len(poses))
+        image = self.representation.encode(*to_frame(frame, poses.positions, poses.rotations))
+        return self.codec.encode(self.normalizer(image))
+
+    @torch.inference_mode()
+    def decode_image(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes [B, S, N] -> image [B, 4 N, J, F] in the representation's own units."""
+        return self.normalizer.inverse(self.codec.decode(codes))
+
+    @torch.inference_mode()
+    def pose(self, image: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None) -> Poses:
+        """Image [B, T, J, F] -> world poses [B, T] of rigid bodies with rest ``offsets`` [B, 22, 3] (fitted without)."""
+        return Poses(*from_frame(frame, *self.representation.decode(image, offsets)))
+
+    def decode(self, codes: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None) -> Poses:
+        """Codes [B, S, N] -> world poses [B, 4 N], see `pose`."""
+        return self.pose(self.decode_image(codes), frame, offsets)
+
+
+def offsets_of(poses: Poses) -> torch.Tensor:
+    """Rest offsets [..., 22, 3] of the rigid body that poses [..., T] show."""
+    return fit_offsets(poses.positions, poses.rotations)

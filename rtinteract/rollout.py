@@ -1,0 +1,216 @@
+"""Offline sampling of two people: react, generate and inpaint are one operation with different tokens kept.
+
+A clip longer than the model's window is filled window after window; each begins with the end of the one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from rtinteract import rotation as R
+from rtinteract.errors import Cancelled
+from rtinteract.features.canonical import Frame, frame_of
+from rtinteract.pipeline import Pipeline, Poses, offsets_of
+from rtinteract.sampler import sample_codes
+from rtinteract.skeleton import SMPL22, forward_kinematics
+
+# Frames of the past that a further window begins with, and frames over which corrections at a kept frame fade.
+OVERLAP = 32
+FADE = 12
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the masked tokens are filled (InterMask section 3.4)."""
+
+    iterations: int = 12
+    guidance: float = 2.0
+    top_k: float = 0.1
+    temperature: float = 1.0
+    seed: int = 0
+    progress: Callable[[int, int], object] | None = None
+
+
+@dataclass(eq=False)
+class Scene:
+    """One pair in the making: ``frames`` long.
+
+    ``source`` holds each person's known poses [frames] or None; ``keep`` [2, frames, 22] says which of them stay.
+    ``condition`` [C] is the encoded prompt, zeros for none.
+    """
+
+    frames: int
+    source: list[Poses | None]
+    keep: torch.Tensor
+    condition: torch.Tensor | None = None
+    made: list[Poses | None] = field(default_factory=lambda: [None, None])
+    offsets: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
+
+    @property
+    def done(self) -> int:
+        """Frames made so far."""
+        return 0 if self.made[0] is None else len(self.made[0])
+
+    def given(self, person: int) -> bool:
+        """Whether every pose of a person is known and stays."""
+        return self.source[person] is not None and bool(self.keep[person].all())
+
+
+class _WindowOf:
+    """One scene's next window: where it lies, what is known in it, and its canonical frame."""
+
+    def __init__(self, scene: Scene, pipeline: Pipeline, size: int):
+        self.scene, self.pipeline = scene, pipeline
+        self.start = max(0, scene.done - OVERLAP) if scene.done else 0
+        self.past = scene.done - self.start
+        self.length = min(size, scene.frames - self.start)
+        self.columns = pipeline.columns(self.length)
+        span = slice(self.start, self.start + self.length)
+        self.keep = scene.keep[:, span].clone()
+        self.known: list[Poses | None] = []
+        for person in range(2):
+            source = None if scene.source[person] is None else scene.source[person][span]
+            if self.past and not scene.given(person):
+                history = scene.made[person][self.start:]
+                rest = history.repeated_last(self.length - self.past)[self.past:] if source is None else source[self.past:]
+                source = Poses.join([history, rest])
+                self.keep[person, :self.past] = True
+            self.known.append(source)
+        first = next((p for p in self.known if p is not None), None)
+        zero = torch.zeros(3, device=pipeline.device)
+        self.frame = frame_of(first.positions[0]) if first is not None else Frame(zero[0], zero)
+
+    def tokens(self, mask_id: int) -> torch.Tensor:
+        """Ids [2, S, N]: the codes of all that is kept, MASK elsewhere."""
+        config = self.pipeline.parts.config.codec
+        codes = torch.full((2, config.parts, self.columns), mask_id, device=self.pipeline.device)
+        for person, poses in enumerate(self.known):
+            if poses is None or not self.keep[person].any():
+                continue
+            # The past is encoded as it ends, not with what a stand-in would add after it.
+            whole = self.past if self.past and not self.scene.given(person) and self.scene.source[person] is None else len(poses)
+            seen = self.pipeline.encode(Poses.stack([poses[:whole]]), self.frame)[0]
+            kept = self._kept_tokens(self.keep[person])[:, :seen.shape[-1]]
+            codes[person, :, :seen.shape[-1]] = torch.where(kept, seen, mask_id)
+        return codes
+
+    def _kept_tokens(self, keep: torch.Tensor) -> torch.Tensor:
+        """A token [S, N] stays when all that it stands for stays: its rows of joints and its frames."""
+        config, stride = self.pipeline.parts.config.codec, self.pipeline.stride
+        rows = 1
+        for step, _ in config.strides:
+            rows *= step
+        padded = torch.cat([keep, keep[-1:].expand(self.columns * stride - len(keep), -1)])
+        columns = padded.reshape(self.columns, stride, -1).all(1)
+        part = torch.arange(columns.shape[1], device=keep.device).div(rows, rounding_mode="floor").clamp(max=config.parts - 1)
+        return torch.stack([columns[:, part == s].all(1) for s in range(config.parts)])
+
+    def take(self, image: torch.Tensor) -> None:
+        """Read the decoded image [2, 4 N, J, F] into the scene."""
+        scene = self.scene
+        for person in range(2):
+            if scene.given(person):
+                made = scene.source[person][self.start:self.start + self.length]
+                if scene.offsets[person] is None:
+                    scene.offsets[person] = offsets_of(scene.source[person])
+            else:
+                made = self._decoded(image[person:person + 1], person)
+            fresh = made[self.past:]
+            scene.made[person] = fresh if scene.made[person] is None else Poses.join([scene.made[person], fresh])
+
+    def _decoded(self, image: torch.Tensor, person: int) -> Poses:
+        scene = self.scene
+        if scene.offsets[person] is None:
+            known = scene.source[person]
+            scene.offsets[person] = offsets_of(known) if known is not None else offsets_of(
+                Poses(*self.pipeline.representation.read(image[0])))
+        offsets = scene.offsets[person]
+        posed = self.pipeline.pose(image, self.frame, offsets[None])
+        decoded = Poses(posed.positions[0], posed.rotations[0])[:self.length]
+        if self.known[person] is None or not self.keep[person].any():
+            return decoded
+        return tie(decoded, self.known[person], self.keep[person], offsets)
+
+
+def _offset_shares(keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each frame and joint of keep [T, J]: the last kept frame before it and the next one after, and their shares."""
+    count = torch.arange(len(keep), device=keep.device)[:, None].expand(keep.shape)
+    before = torch.where(keep, count, -1).cummax(0).values
+    after = torch.where(keep, count, len(keep) * 2).flip(0).cummin(0).values.flip(0)
+
+    def share(distance):
+        u = (distance.float() / FADE).clamp(0, 1)
+        return 1 - u ** 3 * (10 - 15 * u + 6 * u * u)
+
+    left = torch.where(before >= 0, share(count - before), 0.0)
+    right = torch.where((after < len(keep)) & ~keep, share(after - count), 0.0)
+    total = (left + right).clamp(min=1.0)
+    return before.clamp(min=0), after.clamp(max=len(keep) - 1), left / total, right / total
+
+
+def tie(decoded: Poses, source: Poses, keep: torch.Tensor, offsets: torch.Tensor) -> Poses:
+    """Decoded poses [T] that equal the source wherever ``keep`` [T, 22] says so, and lead smoothly to and from it.
+
+    The correction at a kept frame fades over `FADE` frames on either side, for each joint's local rotation, and for the
+    root's place where the pelvis is kept.
+    """
+    before, after, left, right = _offset_shares(keep)
+    turn = R.to_axis_angle(R.multiply(source.rotations, R.inverse(decoded.rotations)))
+    move = source.positions[:, 0] - decoded.positions[:, 0]
+
+    def spread(values, j):
+        return values[before[:, j]] * left[:, j, None] + values[after[:, j]] * right[:, j, None]
+
+    turns = torch.stack([spread(turn[:, j], j) for j in range(turn.shape[1])], 1)
+    rotations = R.normalize(R.multiply(R.from_axis_angle(turns), decoded.rotations))
+    root = decoded.positions[:, 0] + spread(move, 0)
+    return Poses(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)
+
+
+@torch.inference_mode()
+def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> None:
+    """Fill every scene in place, all of them in one batch a window. Raises Cancelled when ``progress`` answers False."""
+    config = pipeline.parts.config
+    conditions = [s.condition for s in scenes]
+    condition = None if all(c is None for c in conditions) else torch.stack(
+        [torch.zeros(config.transformer.condition, device=pipeline.device) if c is None else c for c in conditions])
+    longest = max(s.frames for s in scenes)
+    rounds = 1 + max(0, -(-(longest - config.window) // (config.window - OVERLAP)))
+    for turn in range(rounds):
+        active = [i for i, s in enumerate(scenes) if s.done < s.frames]
+        windows = [_WindowOf(scenes[i], pipeline, config.window) for i in active]
+        lengths = torch.tensor([w.columns for w in windows], device=pipeline.device)
+        codes = torch.full((len(windows), 2, config.codec.parts, int(lengths.max())), config.transformer.pad_id,
+                           device=pipeline.device)
+        for row, window in enumerate(windows):
+            codes[row, :, :, :window.columns] = window.tokens(config.transformer.mask_id)
+        filled = sample_codes(
+            pipeline.parts.transformer, codes, None if condition is None else condition[active], lengths,
+            iterations=sampling.iterations, guidance=sampling.guidance, top_k=sampling.top_k,
+            temperature=sampling.temperature, seed=[(sampling.seed * 1_000_003 + turn) * 65_537 + i for i in active],
+            progress=_stage(sampling, turn, rounds))
+        _decode_all(pipeline, windows, filled)
+
+
+def _stage(sampling: Sampling, turn: int, rounds: int):
+    """The caller's progress over all windows, from one window's."""
+    if sampling.progress is None:
+        return None
+
+    def report(step: int, steps: int):
+        if sampling.progress(turn * steps + step, rounds * steps) is False:
+            raise Cancelled(f"cancelled at iteration {turn * steps + step} of {rounds * steps}")
+
+    return report
+
+
+def _decode_all(pipeline: Pipeline, windows: list[_WindowOf], filled: torch.Tensor) -> None:
+    """Decode windows of one length together: padding would reach into the last frames through the convolutions."""
+    for columns in sorted({w.columns for w in windows}):
+        rows = [i for i, w in enumerate(windows) if w.columns == columns]
+        image = pipeline.decode_image(filled[rows][..., :columns].flatten(0, 1))
+        for row, pair in zip(rows, image.unflatten(0, (len(rows), 2)), strict=True):
+            windows[row].take(pair)

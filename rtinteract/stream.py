@@ -1,0 +1,237 @@
+"""Streaming reactions: the actor's frames go in as they happen, a plan for the other person comes out each hop.
+
+One hop takes the frames of one token column or more, re-encodes both windows, fills the columns past "now" for both
+people, and decodes the reactor's; the plan reaches ``horizon`` frames past "now", so that one late or failed hop is
+covered by the plan before it. Memory is bounded: two windows of poses, one plan.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from rtinteract import rotation as R
+from rtinteract.blend import take_over
+from rtinteract.checkpoint import ModelParts
+from rtinteract.errors import ConfigError, MotionError
+from rtinteract.features.canonical import Frame, frame_of
+from rtinteract.motion import Motion
+from rtinteract.pipeline import Pipeline, Poses, offsets_of
+from rtinteract.sampler import sample_codes
+from rtinteract.skeleton import SMPL22, forward_kinematics
+
+# Past this distance from its canonical origin the actor is out of the range that training drew from.
+_FAR_M = 2.5
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """Frames are the model's (30 a second). ``window``, ``horizon`` and ``hop`` are whole token columns.
+
+    ``blend`` is how long a new plan takes over from the old one; 1 or more iterations fill a plan.
+    """
+
+    window: int = 64
+    horizon: int = 16
+    hop: int = 4
+    iterations: int = 6
+    guidance: float = 2.0
+    temperature: float = 1.0
+    top_k: float = 0.1
+    blend: int = 10
+    seed: int = 0
+
+    def check(self, stride: int) -> None:
+        """ConfigError unless the lengths are whole columns of ``stride`` frames and fit each other."""
+        for name in ("window", "horizon", "hop"):
+            value = getattr(self, name)
+            if value < stride or value % stride:
+                raise ConfigError(f"stream.{name}: expected a multiple of {stride} frames, got {value}; one token column is "
+                                  f"{stride} frames")
+        if self.hop > self.horizon or self.hop > self.window:
+            raise ConfigError(f"stream.hop: expected at most the horizon {self.horizon} and the window {self.window}, got "
+                              f"{self.hop}; a plan must last until the next one")
+        if self.blend < 0:
+            raise ConfigError(f"stream.blend: expected 0 or more frames, got {self.blend}")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one hop gives: the reactor from frame ``start`` on (world, ``horizon`` frames), and the actor as foreseen.
+
+    ``start`` counts the model's frames since the stream began: the first frame not yet heard of the actor.
+    """
+
+    reactor: Motion
+    actor: Motion
+    start: int
+    seconds: float
+
+
+class _Window:
+    """The newest ``size`` poses of one person, written in place."""
+
+    def __init__(self, size: int, device):
+        self.positions = torch.zeros(size, 22, 3, device=device)
+        self.rotations = R.identity((size, 22), like=self.positions)
+        self.size, self.filled = size, 0
+
+    def push(self, poses: Poses) -> None:
+        poses = poses[max(0, len(poses) - self.size):]
+        n = len(poses)
+        for kept, new in ((self.positions, poses.positions), (self.rotations, poses.rotations)):
+            kept[:self.size - n] = kept[n:].clone()
+            kept[self.size - n:] = new
+        self.filled = min(self.size, self.filled + n)
+
+    def poses(self) -> Poses:
+        return Poses(self.positions, self.rotations)[self.size - self.filled:]
+
+    def bridge(self, gap: int, to: Poses) -> None:
+        """Replace the newest ``gap`` poses by a straight way from the one before them to the first pose of ``to``."""
+        gap = min(gap, self.size - 1)
+        before = self.size - gap - 1
+        t = torch.arange(1, gap + 1, device=self.positions.device) / (gap + 1)
+        a_root, b_root = self.positions[before, 0], to.positions[0, 0]
+        root = a_root + (b_root - a_root) * t[:, None]
+        turns = R.slerp(self.rotations[before].expand(gap, 22, 4), to.rotations[0].expand(gap, 22, 4), t[:, None].expand(gap, 22))
+        offsets = offsets_of(to)
+        self.positions[before + 1:] = forward_kinematics(SMPL22, root, turns, offsets=offsets)
+        self.rotations[before + 1:] = turns
+
+
+class ReactionStream:
+    """One pair in real time. Not thread-safe: one thread hops.
+
+    ``condition`` [1, C] is the encoded prompt or None. ``reactor`` starts the other person: a Motion in the model's form
+    whose last pose stands where the reaction begins; without it the model places the person.
+    """
+
+    def __init__(self, parts: ModelParts, device, config: StreamConfig, condition=None, reactor: Motion | None = None):
+        self.pipeline = Pipeline(parts, device)
+        config.check(self.pipeline.stride)
+        if self.pipeline.representation.frames_lost:
+            raise ConfigError(f"stream: representation {parts.config.representation!r} needs the next frame for each row, so it "
+                              "cannot end at now; use a model of the 'hybrid' representation, or react() on whole clips")
+        self.config, self.condition = config, condition
+        self.parts, self.device = parts, device
+        self._start = None if reactor is None else Poses.of(reactor, device)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget both people; the next hop begins a new scene. Settings and prompt stay."""
+        size = self.config.window
+        self._actor, self._reactor = _Window(size, self.device), _Window(size, self.device)
+        self._pending: list[Poses] = []
+        self._plan: tuple[Poses, Poses] | None = None
+        self._frame: Frame | None = None
+        self._age = 0
+        self._missing = 0
+        self._heard = 0
+        self._hops = 0
+        self._offsets: torch.Tensor | None = None
+        self._actor_offsets: torch.Tensor | None = None
+        self.hop_seconds: deque[float] = deque(maxlen=4096)
+
+    @torch.inference_mode()
+    def hop(self, actor_frames: Motion | None) -> Plan:
+        """Take ``hop`` frames of the actor (model form; None when they did not arrive) and plan the reaction.
+
+        A missing actor goes on as foreseen, then stands; on return the gap is bridged. Raises MotionError on a wrong
+        number of frames, skeleton or frame rate.
+        """
+        began = time.perf_counter()
+        hop = self.config.hop
+        if actor_frames is None:
+            poses = self._foreseen()
+            self._missing += hop
+        else:
+            if len(actor_frames) != hop:
+                raise MotionError(f"stream.hop: expected {hop} frames, got {len(actor_frames)}; use stream.push() for any number")
+            poses = Poses.of(actor_frames, self.device)
+            if self._missing and self._actor.filled > self._missing:
+                self._actor.bridge(self._missing, poses)
+            self._missing = 0
+            if self._actor_offsets is None:
+                self._actor_offsets = offsets_of(poses)
+        self._actor.push(poses)
+        if self._plan is not None:
+            self._reactor.push(self._plan[0][:hop])
+        elif self._start is not None:
+            self._offsets = offsets_of(self._start)
+            self._reactor.push(self._start[max(0, len(self._start) - hop):].repeated_last(hop - len(self._start)))
+        self._heard += hop
+        self._age += hop
+        self._plan = self._make_plan()
+        self._hops += 1
+        plan = Plan(self._plan[0].motion(self._offsets), self._plan[1].motion(self._actor_offsets), self._heard,
+                    time.perf_counter() - began)
+        self.hop_seconds.append(plan.seconds)
+        return plan
+
+    def push(self, actor_frames: Motion) -> list[Plan]:
+        """Any number of the actor's frames; a plan for every hop they complete. Chunks of any size give the same plans."""
+        self._pending.append(Poses.of(actor_frames, self.device))
+        waiting = Poses.join(self._pending)
+        plans, hop = [], self.config.hop
+        while len(waiting) >= hop:
+            offsets = offsets_of(waiting[:hop]) if self._actor_offsets is None else self._actor_offsets
+            plans.append(self.hop(waiting[:hop].motion(offsets)))
+            waiting = waiting[hop:]
+        self._pending = [waiting] if len(waiting) else []
+        return plans
+
+    def _foreseen(self) -> Poses:
+        """The actor's next frames when none arrived: as the last plan has them within its horizon, then the last pose."""
+        if self._plan is None:
+            raise MotionError("stream.hop: expected frames at the first hop, got None; only later ones may go missing")
+        hop = self.config.hop
+        if self._missing < self.config.horizon:
+            return self._plan[1][:hop]
+        last = self._actor.poses()
+        return last[len(last) - 1:].repeated_last(hop - 1)
+
+    def _anchor(self, actor: Poses) -> Frame:
+        """The canonical frame: the actor's amid the window, renewed when it has left the window or lies far away."""
+        far = self._frame is not None and float((actor.positions[-1, 0] - self._frame.origin)[[0, 2]].norm()) > _FAR_M
+        if self._frame is None or far or self._age >= self.config.window:
+            at = len(actor) - 1 if far else len(actor) // 2
+            self._frame, self._age = frame_of(actor.positions[at]), len(actor) - 1 - at
+        return self._frame
+
+    def _make_plan(self) -> tuple[Poses, Poses]:
+        """Fill the columns past now and read off both people's next ``horizon`` frames."""
+        actor, reactor = self._actor.poses(), self._reactor.poses()
+        frame = self._anchor(actor)
+        people = [actor, reactor] if self._reactor.filled else [actor]
+        known = self.pipeline.encode(Poses.stack(people), frame)
+        now, config = known.shape[-1], self.parts.config.transformer
+        columns = now + self.config.horizon // self.pipeline.stride
+        codes = torch.full((1, 2, config.parts, columns), config.mask_id, device=self.device)
+        codes[0, :len(people), :, :now] = known
+        filled = sample_codes(
+            self.parts.transformer, codes, self.condition, torch.tensor([columns], device=self.device),
+            iterations=self.config.iterations, guidance=self.config.guidance, top_k=self.config.top_k,
+            temperature=self.config.temperature, seed=self.config.seed * 1_000_003 + self._hops)
+        return self._read_plan(filled[0], frame, now * self.pipeline.stride)
+
+    def _read_plan(self, codes: torch.Tensor, frame: Frame, now: int) -> tuple[Poses, Poses]:
+        image = self.pipeline.decode_image(codes)
+        if self._offsets is None:
+            self._offsets = offsets_of(Poses(*self.pipeline.representation.read(image[1])))
+        poses = self.pipeline.pose(image, frame, torch.stack([self._actor_offsets, self._offsets]))
+        actor, reactor = Poses(poses.positions[0], poses.rotations[0]), Poses(poses.positions[1], poses.rotations[1])
+        if not self._reactor.filled:
+            self._reactor.push(reactor[:now])
+        return (self._carry_on(reactor, self._reactor, self._offsets, now),
+                self._carry_on(actor, self._actor, self._actor_offsets, now))
+
+    def _carry_on(self, poses: Poses, shown: _Window, offsets: torch.Tensor, now: int) -> Poses:
+        """The poses after now, taking over from what was shown at now."""
+        root, rotations = take_over(
+            poses.positions[now:, 0], poses.rotations[now:], poses.positions[now - 1, 0], poses.rotations[now - 1],
+            shown.positions[-1, 0], shown.rotations[-1], self.config.blend)
+        return Poses(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)
