@@ -125,14 +125,17 @@ class VectorQuantizer(nn.Module):
 class FiniteScalarQuantizer(nn.Module):
     """Finite scalar quantisation (Mentzer et al. 2023): a few bounded channels, each rounded to its levels.
 
-    Nothing to reset and no commitment. The first training batch whitens the inward projection, so that every level is in
-    reach from the start.
+    Nothing to reset and no commitment. The channels are standardised by running statistics, so that every level is in
+    reach from the first batch and stays so: without them the first large steps of an optimiser drive all rows into one
+    corner (measured: 16 of 1000 codes in use after one step, and no way back).
     """
 
     def __init__(self, levels: tuple[int, ...], dim: int):
         super().__init__()
         self.inward = nn.Linear(dim, len(levels))
         self.outward = nn.Linear(len(levels), dim)
+        self.register_buffer("mean", torch.zeros(len(levels)))
+        self.register_buffer("variance", torch.ones(len(levels)))
         self.register_buffer("initialised", torch.tensor(False))
         count = torch.tensor(levels)
         basis = torch.cumprod(torch.tensor((1, *levels[:-1])), 0)
@@ -145,9 +148,13 @@ class FiniteScalarQuantizer(nn.Module):
         self.register_buffer("reach", (count - 1) * 1.001 / 2, persistent=False)
         self.register_buffer("offset", torch.where(count % 2 == 0, 0.5, 0.0), persistent=False)
 
+    def _project(self, rows):
+        rows = F.layer_norm(rows, rows.shape[-1:])
+        return F.linear(rows, self.inward.weight.to(rows.dtype), self.inward.bias.to(rows.dtype))
+
     def _levels(self, rows):
-        """Bounded channels [R, L] before rounding, in -middle .. middle; a zero-mean projection uses both ends alike."""
-        z = F.linear(rows, self.inward.weight.to(rows.dtype), self.inward.bias.to(rows.dtype))
+        """Bounded channels [R, L] before rounding, in -middle .. middle."""
+        z = (self._project(rows) - self.mean) * torch.rsqrt(self.variance + 1e-5)
         return torch.tanh(z) * self.reach - self.offset
 
     def assign(self, rows):
@@ -159,21 +166,18 @@ class FiniteScalarQuantizer(nn.Module):
         return _lookup(self.outward(self.grid), ids)
 
     @torch.no_grad()
-    def start(self, rows):
-        """Whiten the inward projection on rows [R, D]: zero mean, unit variance, uncorrelated channels."""
-        z = self.inward(rows)
-        mean = z.mean(0)
-        cov = (z - mean).t() @ (z - mean) / max(len(z), 1)
-        floor = 1e-6 * torch.diagonal(cov).mean() + 1e-12
-        whiten = torch.linalg.inv(torch.linalg.cholesky(cov + floor * torch.eye(len(cov), device=cov.device)))
-        self.inward.weight.copy_(whiten @ self.inward.weight)
-        self.inward.bias.copy_(whiten @ (self.inward.bias - mean))
+    def track(self, rows):
+        """Move the statistics a tenth of the way to those of rows [R, D]; the first batch sets them."""
+        z = self._project(rows)
+        step = torch.where(self.initialised, 0.1, 1.0)
+        self.mean.lerp_(z.mean(0), step)
+        self.variance.lerp_(z.var(0, correction=0), step)
         self.initialised.fill_(True)
 
     def forward(self, rows, noise=None, generator=None) -> Quantized:
         """Quantise rows [R, D]; ``noise`` and ``generator`` are of no use here."""
-        if self.training and not self.initialised:
-            self.start(rows.detach())
+        if self.training:
+            self.track(rows)
         z = self._levels(rows)
         z = z + (z.round() - z).detach()
         ids = ((z.detach().round().long() + self.middle) * self.basis).sum(-1)
