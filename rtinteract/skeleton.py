@@ -17,7 +17,8 @@ class Skeleton:
     ``offsets`` [J, 3] in metres are the joints' places in their parent's frame; ``end_sites`` maps a joint index to the
     offset of a tip that moves nothing (a fingertip, the top of the head). ``tpose`` [J, 4] holds the local rotations that
     stand this skeleton upright in the canonical T-pose: +Y up, facing +Z, left arm along +X. Retargeting measures every
-    rotation from it, so two skeletons with different zero poses still agree, twist included.
+    rotation from it, so two skeletons with different zero poses still agree, twist included. ``joint_map`` (SMPL-22 joint
+    -> joint) is what a user said of a skeleton whose names tell nothing.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Skeleton:
     offsets: np.ndarray
     end_sites: dict[int, np.ndarray] = field(default_factory=dict)
     tpose: np.ndarray | None = None
+    joint_map: dict[str, str] | None = None
 
     def __post_init__(self):
         n = len(self.joints)
@@ -77,7 +79,7 @@ class Skeleton:
     def scaled(self, factor: float) -> Skeleton:
         """The same skeleton, every length times ``factor``."""
         return Skeleton(self.name, self.joints, self.parents, self.offsets * factor,
-                        {j: tip * factor for j, tip in self.end_sites.items()}, self.tpose)
+                        {j: tip * factor for j, tip in self.end_sites.items()}, self.tpose, self.joint_map)
 
 
 def forward_kinematics(skeleton: Skeleton, root, rotations, *, offsets=None, with_rotations=False):
