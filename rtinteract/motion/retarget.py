@@ -6,7 +6,7 @@ import numpy as np
 
 from rtinteract import rotation as R
 from rtinteract.errors import SkeletonError
-from rtinteract.motion.body import model_offsets, solve_neck, solve_spine
+from rtinteract.motion.proportions import model_offsets, solve_neck, solve_spine
 from rtinteract.motion.jointmaps import joint_map_of
 from rtinteract.motion.legs import hold_feet
 from rtinteract.motion.resample import resample
