@@ -115,10 +115,11 @@ def _outlines(a, b, ra, rb, steps=7):
 class Scene:
     """The people of a clip, ready to be drawn at any frame: world capsules, root trails and a camera.
 
-    ``motions`` share a frame rate; a shorter one holds its last frame.
+    ``motions`` share a frame rate; a shorter one holds its last frame. ``aspect`` is the picture's width over height; None
+    takes the clip's own, within limits.
     """
 
-    def __init__(self, motions, aspect):
+    def __init__(self, motions, aspect=None):
         self.frames = max(len(m) for m in motions)
         self.start, self.end, self.ra, self.rb, self.fill = [], [], [], [], []
         for person, motion in enumerate(motions):
@@ -161,7 +162,13 @@ class Scene:
         radius = np.concatenate([self.ra, self.rb]).max() * np.array([1, 0.6, 1])
         cloud = points[::every].reshape(-1, 3)
         feet = cloud * [1, 0, 1] + [0, self.floor, 0]
-        self.camera = frame_camera(np.concatenate([cloud + radius, cloud - radius * [1, 0, 1], feet]), azimuth, aspect)
+        cloud = np.concatenate([cloud + radius, cloud - radius * [1, 0, 1], feet])
+        if aspect is None:
+            xy, _, _ = frame_camera(cloud, azimuth, 1.0).project(cloud, (1.0, 1.0))
+            span = np.ptp(xy, axis=0)
+            aspect = float(np.clip(span[0] / (span[1] + 0.1), 0.8, 1.6))
+        self.aspect = aspect
+        self.camera = frame_camera(cloud, azimuth, aspect)
 
     def draw(self, draw, size, frame, offset=(0, 0), trail=True, line=1.0):
         """Draw one frame into the rectangle ``size`` at ``offset`` (pixels) of a PIL draw; ``line`` pixels for hairlines."""
@@ -180,7 +187,7 @@ class Scene:
         lift = np.array([-0.28, -0.34])
         shine = _outlines(pa + lift * ra[:, None], pb + lift * rb[:, None], 0.42 * ra, 0.42 * rb, 5)
         for i in np.argsort(-(da + db)):
-            draw.polygon(edge[i].ravel().tolist(), fill=shade(self.fill[i], 0.45))
+            draw.polygon(edge[i].ravel().tolist(), fill=shade(self.fill[i], 0.55))
             draw.polygon(body[i].ravel().tolist(), fill=self.fill[i])
             draw.polygon(shine[i].ravel().tolist(), fill=shade(self.fill[i], 0.78, (255, 255, 255)))
 

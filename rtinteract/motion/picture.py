@@ -19,7 +19,7 @@ PANELS = 10
 _GIF_FPS = 20.0
 _MP4_FPS = 30.0
 _MOVIE = (640, 480)
-_PANEL = (300, 300)
+_PANEL, _GAP = 300, 3
 _SHEET_WIDTH = 2400
 
 
@@ -101,15 +101,17 @@ def _panel(scene, size, frame, caption=None, sample=2):
 
 def _write_png(path, motions, title, frames, names):
     images, drawing, _ = pillow()
-    scene = Scene(motions, _PANEL[0] / _PANEL[1])
+    scene = Scene(motions)
+    size = (_PANEL, round(_PANEL / scene.aspect))
+    wide, high = size[0] + _GAP, size[1] + _GAP
     index = _chosen(frames, scene.frames, PANELS)
     columns = min(len(index), 5 if len(index) > 4 else 4)
     rows = math.ceil(len(index) / columns)
     head = 34 if title or names else 0
-    sheet = images.new("RGB", (columns * _PANEL[0], rows * _PANEL[1] + head), BACKGROUND)
+    sheet = images.new("RGB", (columns * wide - _GAP, rows * high - _GAP + head), (255, 255, 255))
     for i, frame in enumerate(index):
-        panel = _panel(scene, _PANEL, frame, f"{frame / motions[0].fps:.2f} s", sample=3)
-        sheet.paste(panel, (i % columns * _PANEL[0], i // columns * _PANEL[1] + head))
+        panel = _panel(scene, size, frame, f"{frame / motions[0].fps:.2f} s", sample=3)
+        sheet.paste(panel, (i % columns * wide, i // columns * high + head))
     _heading(drawing.Draw(sheet), title, names, 18)
     with replacing(path) as beside:
         sheet.save(beside, format="PNG", optimize=False)
