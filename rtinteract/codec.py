@@ -136,7 +136,7 @@ class FiniteScalarQuantizer(nn.Module):
         self.outward = nn.Linear(len(levels), dim)
         self.register_buffer("mean", torch.zeros(len(levels)))
         self.register_buffer("variance", torch.ones(len(levels)))
-        self.register_buffer("initialised", torch.tensor(False))
+        self.register_buffer("batches", torch.tensor(0))
         count = torch.tensor(levels)
         basis = torch.cumprod(torch.tensor((1, *levels[:-1])), 0)
         digits = torch.arange(math.prod(levels))[:, None] // basis % count
@@ -167,12 +167,12 @@ class FiniteScalarQuantizer(nn.Module):
 
     @torch.no_grad()
     def track(self, rows):
-        """Move the statistics a tenth of the way to those of rows [R, D]; the first batch sets them."""
+        """Move the statistics toward those of rows [R, D]: the mean of the first ten batches, then a tenth of the way."""
         z = self._project(rows)
-        step = torch.where(self.initialised, 0.1, 1.0)
+        self.batches.add_(1)
+        step = (1 / self.batches).clamp(min=0.1)
         self.mean.lerp_(z.mean(0), step)
         self.variance.lerp_(z.var(0, correction=0), step)
-        self.initialised.fill_(True)
 
     def forward(self, rows, noise=None, generator=None) -> Quantized:
         """Quantise rows [R, D]; ``noise`` and ``generator`` are of no use here."""
