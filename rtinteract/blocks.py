@@ -1,0 +1,192 @@
+"""Modules of the Inter-M transformer: adaptive layer norm, attention, feed-forward, and the block of two people.
+
+Token layout: person 0's S*N tokens (part-major), person 1's, and the separator LAST. The published sequence has the
+separator in the middle; attention does not see the order (positions are embedded), and with the separator at the end
+both people are one contiguous view [B, 2, S, N, D].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPS = 1e-6
+COMBINED, SPLIT = 6, 14
+
+
+class Modulation(NamedTuple):
+    """Shift, scale and gate of one sublayer, each [B, 1, D]; scale already holds the 1 it is added to."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor | None
+
+
+class BlockModulation(NamedTuple):
+    """The modulations of one block, which depend on the condition alone."""
+
+    attention: Modulation
+    ffn_combined: Modulation
+    spatial: Modulation
+    temporal: Modulation
+    cross_query: Modulation
+    cross_key: Modulation
+    ffn_split: Modulation
+
+
+class Masks(NamedTuple):
+    """Keys that attention may see (True), shaped to broadcast over heads and queries; None where nothing is padded."""
+
+    full: Tensor | None
+    temporal: Tensor | None
+    cross: Tensor | None
+
+
+NO_MASKS = Masks(None, None, None)
+
+
+def attention_masks(lengths: Tensor, parts: int, columns: int) -> Masks:
+    """Masks of a padded batch; lengths [B] columns. Every row sees at least one key as lengths are at least 1.
+
+    Spatial attention needs none: the parts of one column are padded together, and nothing else reads a padded column.
+    """
+    batch = lengths.shape[0]
+    seen = torch.arange(columns, device=lengths.device)[None] < lengths[:, None]
+    person = seen[:, None].expand(batch, parts, columns).reshape(batch, parts * columns)
+    separator = person.new_ones(batch, 1)
+    full = torch.cat([person, person, separator], dim=1)[:, None, None]
+    temporal = seen.repeat_interleave(2 * parts, dim=0)[:, None, None]
+    return Masks(full, temporal, person.repeat_interleave(2, dim=0)[:, None, None])
+
+
+def attention_split(fused: Tensor, heads: int, count: int) -> tuple[Tensor, ...]:
+    """Projected [B, L, count*D] as `count` tensors [B, heads, L, D / heads] without a copy."""
+    batch, length, width = fused.shape
+    return fused.view(batch, length, count, heads, width // (count * heads)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def normalize(x: Tensor, modulation: Modulation) -> Tensor:
+    """Layer norm without affine, then scale and shift (AdaLN): [B, L, D]."""
+    return torch.addcmul(modulation.shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), modulation.scale)
+
+
+class AdaLN(nn.Module):
+    """SiLU, then the linear that makes `count` modulation vectors of the condition: [B, D] -> [B, count, 1, D].
+
+    Starts at zero (InterMask section 3.3), so that every residual branch begins as the identity.
+    """
+
+    def __init__(self, width: int, count: int):
+        super().__init__()
+        self.count = count
+        self.linear = nn.Linear(width, count * width)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        return self.linear(F.silu(condition)).unflatten(-1, (self.count, 1, -1))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with fused input projections; scale 1/sqrt(D / heads)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Self-attention: x [B, L, D], mask bool broadcast to [B, heads, L, L] (True = may be seen) -> [B, L, D]."""
+        fused = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        return self._attend(*attention_split(fused, self.heads, 3), mask)
+
+    def cross(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries from x [B, L, D], keys and values from memory [B, M, D], mask over the M keys -> [B, L, D]."""
+        width = x.shape[-1]
+        query = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
+        fused = F.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        key, value = attention_split(fused, self.heads, 2)
+        return self._attend(attention_split(query, self.heads, 1)[0], key, value, mask)
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, dropout, linear: [..., D] -> [..., D]."""
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.dropout(F.gelu(self.up(x)), self.dropout, self.training))
+
+
+class InterMBlock(nn.Module):
+    """One block (InterMask section 3.3): all tokens together, then each person apart with a look at the other.
+
+    Dropout sits in the feed-forwards only: dropout on attention weights would leave the fused attention kernels.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+        super().__init__()
+        self.adaln_combined = AdaLN(width, COMBINED)
+        self.attention = Attention(width, heads)
+        self.ffn_combined = FeedForward(width, hidden, dropout)
+        self.adaln_split = AdaLN(width, SPLIT)
+        self.spatial = Attention(width, heads)
+        self.temporal = Attention(width, heads)
+        self.cross = Attention(width, heads)
+        self.ffn_split = FeedForward(width, hidden, dropout)
+
+    def modulate(self, condition: Tensor) -> BlockModulation:
+        """All modulations of the block from the embedded condition [B, D]."""
+        a, b = self.adaln_combined(condition).unbind(1), self.adaln_split(condition).unbind(1)
+        return BlockModulation(
+            attention=Modulation(a[0], 1 + a[1], a[2]),
+            ffn_combined=Modulation(a[3], 1 + a[4], a[5]),
+            spatial=Modulation(b[0], 1 + b[1], b[2]),
+            temporal=Modulation(b[3], 1 + b[4], b[5]),
+            cross_query=Modulation(b[6], 1 + b[7], b[10]),
+            cross_key=Modulation(b[8], 1 + b[9], None),
+            ffn_split=Modulation(b[11], 1 + b[12], b[13]),
+        )
+
+    def forward(self, x: Tensor, modulation: BlockModulation, parts: int, columns: int, masks: Masks = NO_MASKS) -> Tensor:
+        """x [B, 2*S*N + 1, D], separator last -> the same shape."""
+        m = modulation
+        x = torch.addcmul(x, m.attention.gate, self.attention(normalize(x, m.attention), masks.full))
+        x = torch.addcmul(x, m.ffn_combined.gate, self.ffn_combined(normalize(x, m.ffn_combined)))
+        people, separator = x[:, :-1], x[:, -1:]
+        mixed = self.spatio_temporal(people, m, parts, columns, masks.temporal)
+        mixed = self.exchange(mixed, people, m, masks.cross)
+        mixed = torch.addcmul(mixed, m.ffn_split.gate, self.ffn_split(normalize(mixed, m.ffn_split)))
+        return torch.cat([mixed, separator], dim=1)
+
+    def spatio_temporal(self, people: Tensor, m: BlockModulation, parts: int, columns: int, mask: Tensor | None) -> Tensor:
+        """Each column over its parts and each part over its columns, from the same input; the residual counts twice."""
+        batch, tokens, width = people.shape
+        grid = (batch * 2, parts, columns, width)
+        spatial = normalize(people, m.spatial).view(grid).transpose(1, 2).reshape(-1, parts, width)
+        spatial = self.spatial(spatial).view(batch * 2, columns, parts, width).transpose(1, 2).reshape(batch, tokens, width)
+        temporal = normalize(people, m.temporal).view(-1, columns, width)
+        temporal = self.temporal(temporal, mask).view(batch, tokens, width)
+        return torch.addcmul(torch.addcmul(2 * people, m.spatial.gate, spatial), m.temporal.gate, temporal)
+
+    def exchange(self, mixed: Tensor, people: Tensor, m: BlockModulation, mask: Tensor | None) -> Tensor:
+        """Cross attention: queries from `mixed`, keys and values from the other person's tokens in `people`."""
+        batch, tokens, width = people.shape
+        other = normalize(people, m.cross_key).view(batch, 2, tokens // 2, width).flip(1).view(batch * 2, tokens // 2, width)
+        query = normalize(mixed, m.cross_query).view(batch * 2, tokens // 2, width)
+        return torch.addcmul(mixed, m.cross_query.gate, self.cross.cross(query, other, mask).view(batch, tokens, width))

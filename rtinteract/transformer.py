@@ -1,0 +1,109 @@
+"""The Inter-M masked transformer over two people's motion tokens (InterMask section 3.3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rtinteract.blocks import NO_MASKS, AdaLN, BlockModulation, InterMBlock, Modulation, attention_masks, normalize
+from rtinteract.config import TransformerConfig
+from rtinteract.errors import RtInteractError
+
+_FIRST_COLUMNS = 80
+
+
+class Modulations(NamedTuple):
+    """Everything of a forward pass that depends on the condition alone; make it once a prompt with `modulate`."""
+
+    blocks: tuple[BlockModulation, ...]
+    output: Modulation
+
+
+def sine_positions(parts: int, columns: int, width: int) -> Tensor:
+    """2D sine positions [S, N, D] float32: the first half of the channels encodes the part, the second the column.
+
+    Sine and cosine interleave; frequencies 10000^(-2i / h) with h the (even) channels of each half.
+    """
+    half = (width + 3) // 4 * 2
+    frequency = 1.0 / 10000 ** (torch.arange(0, half, 2).float() / half)
+    angle = torch.arange(max(parts, columns)).float()[:, None] * frequency
+    table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+    part, column = table[:parts, None].expand(-1, columns, -1), table[None, :columns].expand(parts, -1, -1)
+    return torch.cat([part, column], dim=-1)[..., :width].contiguous()
+
+
+class InterMTransformer(nn.Module):
+    """Logits of every motion token of two people, given the tokens known so far and a condition."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.token_embedding = nn.Embedding(config.codes + 3, config.code_dim)
+        self.input = nn.Linear(config.code_dim, width)
+        self.condition = nn.Linear(config.condition, width)
+        self.blocks = nn.ModuleList(InterMBlock(width, config.heads, config.ff, config.dropout) for _ in range(config.layers))
+        self.output_dense = nn.Linear(width, width)
+        self.output_adaln = AdaLN(width, 2)
+        self.output = nn.Linear(width, config.codes)
+        self.register_buffer("_positions", sine_positions(config.parts, _FIRST_COLUMNS, width), persistent=False)
+
+    def positions(self, columns: int) -> Tensor:
+        """2D sine positions [S, N, D]; the table grows when a longer sequence than any before arrives."""
+        if columns > self._positions.shape[1]:
+            table = sine_positions(self.config.parts, 2 * columns, self.config.width)
+            self._positions = table.to(device=self._positions.device, dtype=self._positions.dtype)
+        return self._positions[:, :columns]
+
+    def modulate(self, condition: Tensor | None, batch: int = 1) -> Modulations:
+        """Modulations of a condition [B, C]; a row of zeros, or None (then `batch` rows), means "no condition"."""
+        if condition is None:
+            condition = self.condition.weight.new_zeros(batch, self.config.condition)
+        if condition.dim() != 2 or condition.shape[1] != self.config.condition:
+            raise RtInteractError(f"condition: expected [B, {self.config.condition}], got {list(condition.shape)}; "
+                                  "encode the text with this model's own text encoder")
+        embedded = self.condition(condition)
+        shift, scale = self.output_adaln(embedded).unbind(1)
+        return Modulations(tuple(block.modulate(embedded) for block in self.blocks), Modulation(shift, 1 + scale, None))
+
+    def forward(self, codes: Tensor, condition: Tensor | None, lengths: Tensor | None = None, *,
+                modulations: Modulations | None = None) -> Tensor:
+        """Logits [B, 2, S, N, K] of codes [B, 2, S, N] int64 (codes, MASK or PAD).
+
+        `lengths` [B] are columns in [1, N] (whatever id stands past them is read as PAD); None says that nothing is padded,
+        which spares the masks. `modulations` from `modulate` stand in for `condition` [B, C]; both None: no condition.
+        Logits at padded positions carry no meaning.
+        """
+        self._check(codes, lengths)
+        batch, _, parts, columns = codes.shape
+        if modulations is None:
+            modulations = self.modulate(condition, batch)
+        masks = NO_MASKS
+        if lengths is not None:
+            lengths = lengths.to(codes.device)
+            past = torch.arange(columns, device=codes.device) >= lengths[:, None, None, None]
+            codes = codes.masked_fill(past, self.config.pad_id)
+            masks = attention_masks(lengths, parts, columns)
+        x = self.embed(codes)
+        for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
+            x = block(x, modulation, parts, columns, masks)
+        x = F.gelu(self.output_dense(x[:, :-1]))
+        return self.output(normalize(x, modulations.output)).view(batch, 2, parts, columns, self.config.codes)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Input tokens [B, 2*S*N + 1, D] of codes [B, 2, S, N]: embedded, positions added to all but the separator (last)."""
+        batch, _, parts, columns = codes.shape
+        people = self.input(self.token_embedding(codes)) + self.positions(columns)
+        separator = self.input(self.token_embedding.weight[self.config.sep_id]).expand(batch, 1, -1)
+        x = torch.cat([people.view(batch, 2 * parts * columns, -1), separator.to(people.dtype)], dim=1)
+        return F.dropout(x, self.config.dropout, self.training)
+
+    def _check(self, codes: Tensor, lengths: Tensor | None) -> None:
+        expected = f"[B, 2, {self.config.parts}, N] of integers with N >= 1"
+        if codes.dim() != 4 or codes.shape[1:3] != (2, self.config.parts) or codes.shape[3] < 1 or codes.is_floating_point():
+            raise RtInteractError(f"codes: expected {expected}, got {codes.dtype} {list(codes.shape)}")
+        if lengths is not None and lengths.shape != codes.shape[:1]:
+            raise RtInteractError(f"lengths: expected one a sample, [{codes.shape[0]}], got {list(lengths.shape)}")
