@@ -82,6 +82,12 @@ def _cube_rotations():
                 yield m
 
 
+def nearest_quarter_turn(q) -> np.ndarray:
+    """The rotation [4] onto the coordinate axes that is nearest to q [4]."""
+    m = R.to_matrix(q)
+    return R.from_matrix(max(_cube_rotations(), key=lambda c: np.trace(c.T @ m)))
+
+
 def _frame(across, up):
     x = across / np.linalg.norm(across)
     y = up - (up @ x) * x
@@ -101,8 +107,8 @@ def _pelvis(roles, parents, offsets):
     if np.linalg.norm(across) < 1e-9 or np.linalg.norm(np.cross(across, up)) < 1e-9:
         return R.identity(())
     m = _frame(across, up)
-    best = max(_cube_rotations(), key=lambda c: np.trace(c.T @ m))
-    q, snapped = R.from_matrix(m), R.from_matrix(best)
+    q = R.from_matrix(m)
+    snapped = nearest_quarter_turn(q)
     return snapped if R.angle(q, snapped) < _SNAP * 2 else q
 
 

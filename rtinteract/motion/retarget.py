@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rtinteract import rotation as R
 from rtinteract.errors import SkeletonError
-from rtinteract.motion.proportions import model_offsets, solve_neck, solve_spine
 from rtinteract.motion.jointmaps import joint_map_of
 from rtinteract.motion.legs import hold_feet
+from rtinteract.motion.proportions import model_offsets, solve_neck, solve_spine
 from rtinteract.motion.resample import resample
 from rtinteract.motion.restpose import chain
 from rtinteract.motion.types import MODEL_FPS, Motion
 from rtinteract.skeleton import (
+    SMPL22,
     SMPL22_JOINTS,
     SMPL22_MIRROR,
     SMPL22_PARENTS,
@@ -23,6 +26,8 @@ from rtinteract.skeleton import (
 
 TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
 FLOOR_PERCENTILE = 5.0
+# A toe joint's height over the sole in metres, for the average body.
+TOE_HEIGHT = 0.025
 
 
 def turns_from_tpose(motion: Motion, roles: dict[str, int]):
@@ -30,7 +35,8 @@ def turns_from_tpose(motion: Motion, roles: dict[str, int]):
     s = motion.skeleton
     _, turns = forward_kinematics(s, motion.root, motion.rotations, with_rotations=True)
     rest_places, rest_turns = forward_kinematics(s, np.zeros((1, 3)), s.tpose[None], with_rotations=True)
-    away = {role: R.multiply(turns[:, j], np.broadcast_to(R.inverse(rest_turns[0, j]), turns[:, j].shape)) for role, j in roles.items()}
+    away = {role: R.multiply(turns[:, j], np.broadcast_to(R.inverse(rest_turns[0, j]), turns[:, j].shape))
+            for role, j in roles.items()}
     return away, rest_places[0], rest_turns[0]
 
 
@@ -81,25 +87,42 @@ def to_model(motion: Motion) -> Motion:
     world = np.stack([turns[r] for r in SMPL22_JOINTS], 1)
     root = motion.positions[:, roles["pelvis"]]
     skeleton = smpl22_with(spine_offsets)
-    return on_floor(Motion.from_rotations(skeleton, root, _locals(world, SMPL22_PARENTS), motion.fps, motion.notes))
+    return flex_toes(on_floor(Motion.from_rotations(skeleton, root, _locals(world, SMPL22_PARENTS), motion.fps, motion.notes)))
 
 
 def lowest_foot(motion: Motion) -> np.ndarray:
-    """Height [T] of the lowest sole point of an SMPL-22 motion, its foot joints' own heights above the sole taken off."""
+    """Height [T] of the lowest sole point of an SMPL-22 motion: below its ankles and toe joints by their heights at rest.
+
+    Toe tips are left out: captures bend toes into the floor.
+    """
     s = motion.skeleton
-    _, turns = forward_kinematics(s, motion.root, motion.rotations, with_rotations=True)
-    heights = []
-    for side in (0, 1):
-        toe, ankle = 10 + side, 7 + side
-        tip = R.rotate(turns[:, toe], s.end_sites[toe])[:, 1] + motion.positions[:, toe, 1]
-        sole = -s.offsets[toe][1] - s.end_sites[toe][1]
-        heights += [tip, motion.positions[:, toe, 1] + s.end_sites[toe][1], motion.positions[:, ankle, 1] - sole]
-    return np.min(heights, axis=0)
+    sole = TOE_HEIGHT * np.linalg.norm(s.offsets[[4, 7]], axis=-1).sum() / np.linalg.norm(SMPL22.offsets[[4, 7]], axis=-1).sum()
+    toes = motion.positions[:, [10, 11], 1] - sole
+    ankles = motion.positions[:, [7, 8], 1] - (sole - s.offsets[[10, 11], 1])
+    return np.concatenate([toes, ankles], 1).min(1)
 
 
 def on_floor(motion: Motion) -> Motion:
     """Moved in height only, so that the lowest foot over the clip (a low percentile, a few bad frames apart) is at y = 0."""
     return motion.moved(translation=(0.0, -float(np.percentile(lowest_foot(motion), FLOOR_PERCENTILE)), 0.0))
+
+
+def flex_toes(motion: Motion) -> Motion:
+    """Toes of an SMPL-22 motion bent up where their tips are below y = 0; no joint moves."""
+    s, rotations = motion.skeleton, motion.rotations.copy()
+    _, turns = forward_kinematics(s, motion.root, rotations, with_rotations=True)
+    for toe in (10, 11):
+        tip = R.rotate(turns[:, toe], np.broadcast_to(s.end_sites[toe], (len(motion), 3)))
+        length = np.linalg.norm(s.end_sites[toe])
+        up = np.clip(np.maximum(tip[:, 1], -motion.positions[:, toe, 1]), -length, length)
+        flat = np.linalg.norm(tip[:, [0, 2]], axis=-1)
+        wide = np.sqrt(np.maximum(length ** 2 - up ** 2, 0.0)) / np.maximum(flat, 1e-9)
+        wanted = np.stack([tip[:, 0] * wide, up, tip[:, 2] * wide], -1)
+        low = (tip[:, 1] < -motion.positions[:, toe, 1]) & (flat > 1e-3)
+        bent = R.multiply(R.between(tip, wanted), turns[:, toe])
+        local = R.multiply(R.inverse(turns[:, s.parents[toe]]), bent)
+        rotations[low, toe] = local[low]
+    return replace(motion, rotations=R.continuous(rotations))
 
 
 def mirror(motion: Motion) -> Motion:

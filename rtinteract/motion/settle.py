@@ -11,7 +11,7 @@ from rtinteract.errors import MotionError, SkeletonError
 from rtinteract.motion import cmu, units
 from rtinteract.motion.jointmaps import joint_map_of
 from rtinteract.motion.raw import RawClip
-from rtinteract.motion.restpose import calibrate
+from rtinteract.motion.restpose import calibrate, nearest_quarter_turn
 from rtinteract.motion.types import Motion
 from rtinteract.skeleton import Skeleton, forward_kinematics
 
@@ -26,7 +26,7 @@ def settle(clip: RawClip, *, length_unit=None, drop_first=None, joint_map=None) 
     """
     clip = cmu.restore(clip)
     notes = list(clip.notes)
-    skeleton = Skeleton(clip.name, tuple(clip.joints), tuple(clip.parents), clip.offsets, clip.end_sites, None, joint_map)
+    skeleton = _skeleton(clip, None, joint_map)
     try:
         roles = joint_map_of(skeleton)
     except SkeletonError as error:
@@ -37,7 +37,7 @@ def settle(clip: RawClip, *, length_unit=None, drop_first=None, joint_map=None) 
         log.info("%s: skeleton not recognised", clip.name)
     if roles is not None:
         tpose = calibrate(clip.joints, clip.parents, clip.offsets, clip.end_sites, roles)
-        skeleton = Skeleton(skeleton.name, skeleton.joints, skeleton.parents, skeleton.offsets, skeleton.end_sites, tpose, joint_map)
+        skeleton = _skeleton(clip, _head_up(clip, tpose, roles), joint_map)
     scale, note = _scale(clip, skeleton, length_unit)
     notes.append(note)
     skeleton = skeleton.scaled(scale)
@@ -53,6 +53,25 @@ def settle(clip: RawClip, *, length_unit=None, drop_first=None, joint_map=None) 
             raise MotionError(f"{clip.name}: drop_first leaves no frame, the clip has one; read it with drop_first=False")
         notes.append("first frame dropped" + (": a T-pose" if drop_first is None else ""))
     return Motion.from_rotations(skeleton, root[start:], rotations[start:], clip.fps, tuple(notes))
+
+
+def _head_up(clip, tpose, roles):
+    """The T-pose with the head righted by whole quarter turns when the clip holds it on its side throughout.
+
+    Some exporters give the head a tip that does not point along the skull.
+    """
+    head = roles["head"]
+    local = R.multiply(np.broadcast_to(R.inverse(tpose[head]), clip.rotations[:, head].shape), clip.rotations[:, head])
+    mean = R.normalize(np.linalg.eigh(local.T @ local)[1][:, -1])
+    if R.angle(mean, R.identity(())) < np.pi / 3:
+        return tpose
+    tpose = tpose.copy()
+    tpose[head] = R.multiply(tpose[head], nearest_quarter_turn(mean))
+    return tpose
+
+
+def _skeleton(clip, tpose, joint_map):
+    return Skeleton(clip.name, tuple(clip.joints), tuple(clip.parents), clip.offsets, clip.end_sites, tpose, joint_map)
 
 
 def _scale(clip, skeleton, length_unit):
