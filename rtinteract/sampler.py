@@ -1,0 +1,141 @@
+"""Iterative filling of masked tokens (InterMask section 3.4): one path for generation, reaction and inpainting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from rtinteract.errors import Cancelled, RtInteractError
+from rtinteract.kernels import remask as ops
+
+KEPT_SCORE = 1e5
+OUTSIDE = -1
+
+
+def masked_shares(iterations: int) -> list[float]:
+    """Share of a sample's tokens that is masked when each iteration begins: cos(pi t / 2), t = linspace(0, 1, I)."""
+    return [math.cos(math.pi / 2 * i / max(iterations - 1, 1)) for i in range(iterations)]
+
+
+def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor, iterations: int = 12,
+                 guidance: float = 2.0, top_k: float = 0.1, temperature: float = 1.0, seed: int | Sequence[int] | Tensor = 0,
+                 noise: Tensor | None = None, progress: Callable[[int, int], bool | None] | None = None) -> Tensor:
+    """Fill every MASK of `codes` int64 [B, 2, S, N]; all other positions are kept. Returns int64 [B, 2, S, N].
+
+    Positions past `lengths` [B] (columns) are ignored and come back as -1. Each sample's schedule counts its own masked
+    tokens, so mixed lengths and mixed tasks share a batch. `condition` [B, C] (a row of zeros: no condition) or None.
+    With `guidance` 1 or no condition the transformer runs once an iteration, else on a doubled batch.
+
+    `top_k` in (0, 1] is the share of codes that may be drawn; `temperature` divides the logits, 0 takes the most likely
+    code. Two people who are both masked everywhere have equal logits, so temperature 0 makes them equal. `seed` is an
+    int (sample b uses a hash of (seed, b)) or B ints, one a sample; `noise` [I, B, 2, S, N, K] replaces the noise.
+
+    `progress(done, iterations)` is called after each iteration; answering False raises Cancelled. RtInteractError where
+    an argument does not fit.
+    """
+    lengths = _check_tokens(transformer, codes, condition, lengths)
+    _check_options(iterations, guidance, top_k, temperature)
+    expected = (iterations, *codes.shape, transformer.config.codes)
+    if noise is not None and tuple(noise.shape) != expected:
+        raise RtInteractError(f"noise: expected [I, B, 2, S, N, K] = {list(expected)}, got {list(noise.shape)}")
+    seeds = _seeds(seed, codes.shape[0], codes.device)
+    padded = bool((lengths < codes.shape[-1]).any())
+    filled = fill_masked(transformer, codes, condition, lengths if padded else None, iterations=iterations, guidance=guidance,
+                         top_k=top_k, temperature=temperature, seeds=seeds, noise=noise, progress=progress)
+    past = torch.arange(codes.shape[-1], device=codes.device) >= lengths[:, None, None, None]
+    return filled.masked_fill(past, OUTSIDE)
+
+
+@torch.no_grad()
+def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor | None, *, iterations: int,
+                guidance: float, top_k: float, temperature: float, seeds: Tensor, noise: Tensor | None = None,
+                progress: Callable[[int, int], bool | None] | None = None, modulations=None) -> Tensor:
+    """`sample_codes` for arguments already checked: no host synchronisation. `lengths` None says that nothing is padded.
+
+    `modulations` (from `guidance_modulations`, same guidance) spare the condition's part of the transformer.
+    """
+    config = transformer.config
+    batch, _, parts, columns = codes.shape
+    guided = condition is not None and guidance != 1
+    if modulations is None:
+        modulations = guidance_modulations(transformer, condition, batch, guidance)
+    masked = codes == config.mask_id
+    if lengths is not None:
+        masked &= torch.arange(columns, device=codes.device) < lengths[:, None, None, None]
+    run_lengths = lengths.repeat(2) if guided and lengths is not None else lengths
+    tokens = masked.flatten(1).sum(1)
+    scores = torch.full(codes.shape, KEPT_SCORE, dtype=torch.float32, device=codes.device).masked_fill_(masked, 0.0)
+    streams = None if noise is not None or temperature == 0 else ops.token_streams(seeds, iterations, parts, columns)
+    count = ops.candidates(top_k, config.codes)
+    for i, share in enumerate(masked_shares(iterations)):
+        wanted = (tokens * share).round().long().clamp(min=1).minimum(tokens)
+        masked = ops.remask(scores.flatten(1), wanted).view(codes.shape)
+        codes = codes.masked_fill(masked, config.mask_id)
+        logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations).float()
+        if guided:
+            logits = ops.guide(*logits.chunk(2), guidance)
+        drawn, score = ops.draw(logits, count=count, temperature=temperature, streams=None if streams is None else streams[i],
+                                noise=None if noise is None else noise[i])
+        codes = torch.where(masked, drawn, codes)
+        scores = torch.where(masked, score, KEPT_SCORE)
+        if progress is not None and progress(i + 1, iterations) is False:
+            raise Cancelled(f"sampling stopped by the progress callback after iteration {i + 1} of {iterations}")
+    return codes
+
+
+def guidance_modulations(transformer, condition: Tensor | None, batch: int, guidance: float):
+    """Modulations of a sampling run: conditioned rows, then (where guidance needs them) as many rows without condition."""
+    if condition is not None and guidance != 1:
+        condition = torch.cat([condition, torch.zeros_like(condition)])
+    return transformer.modulate(condition, batch)
+
+
+def _seeds(seed, batch: int, device) -> Tensor:
+    if isinstance(seed, bool) or (not isinstance(seed, int | Tensor) and not isinstance(seed, Sequence)):
+        raise RtInteractError(f"seed: expected an int, or one int a sample, got {type(seed).__name__}")
+    if isinstance(seed, int):
+        return ops.sample_seeds(seed, batch, device)
+    values = seed.tolist() if isinstance(seed, Tensor) else list(seed)
+    if not isinstance(values, list) or len(values) != batch or not all(type(v) is int for v in values):
+        raise RtInteractError(f"seed: expected one int for each of the {batch} samples, got {seed!r}")
+    wrapped = [(v + 2**63) % 2**64 - 2**63 for v in values]
+    return torch.tensor(wrapped, dtype=torch.int64, device=device)
+
+
+def _check_options(iterations, guidance, top_k, temperature) -> None:
+    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+        raise RtInteractError(f"iterations: expected an integer of at least 1, got {iterations!r}")
+    if not math.isfinite(guidance):
+        raise RtInteractError(f"guidance: expected a finite number (1 = off, 2 = the published value), got {guidance!r}")
+    if not 0 < top_k <= 1:
+        raise RtInteractError(f"top_k: expected a share of the codes in (0, 1], got {top_k!r}; 1 keeps them all")
+    if not (temperature >= 0 and math.isfinite(temperature)):
+        raise RtInteractError(f"temperature: expected a finite number of at least 0, got {temperature!r}")
+
+
+def _check_tokens(transformer, codes: Tensor, condition: Tensor | None, lengths) -> Tensor:
+    """Shapes and ranges; answers lengths int64 [B] on the device of the codes."""
+    config = transformer.config
+    if transformer.training:
+        raise RtInteractError("transformer: it is in training mode, where dropout makes every draw random; call .eval() first")
+    if codes.dim() != 4 or codes.shape[1:3] != (2, config.parts) or codes.dtype != torch.int64 or 0 in codes.shape:
+        raise RtInteractError(f"codes: expected int64 [B, 2, {config.parts}, N], got {codes.dtype} {list(codes.shape)}")
+    lengths = torch.as_tensor(lengths, device=codes.device)
+    batch, columns = codes.shape[0], codes.shape[-1]
+    if lengths.shape != (batch,) or lengths.is_floating_point():
+        raise RtInteractError(f"lengths: expected {batch} integers, one a sample, got {lengths.dtype} {list(lengths.shape)}")
+    if bool(((lengths < 1) | (lengths > columns)).any()):
+        raise RtInteractError(f"lengths: expected columns in [1, {columns}], got {lengths.tolist()}")
+    inside = torch.arange(columns, device=codes.device) < lengths[:, None, None, None]
+    wrong = inside & ((codes < 0) | (codes > config.mask_id))
+    if bool(wrong.any()):
+        raise RtInteractError(f"codes: expected ids in [0, {config.codes}) or MASK = {config.mask_id} inside lengths, "
+                              f"got {sorted(set(codes[wrong].tolist()))[:5]}")
+    if condition is not None and tuple(condition.shape) != (batch, config.condition):
+        raise RtInteractError(f"condition: expected [{batch}, {config.condition}], got {list(condition.shape)}")
+    if condition is not None and not bool(torch.isfinite(condition).all()):
+        raise RtInteractError("condition: expected finite numbers, got NaN or infinity; check the text embedding")
+    return lengths.long()
