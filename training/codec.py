@@ -1,0 +1,189 @@
+"""Train the motion codec: windows of single people to codes and back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from rtinteract.training.data import Augmentation, Pool, crops, statistics, whole
+from rtinteract.training.losses import CodecLossWeights, geometric_losses
+from rtinteract.training.metric_losses import MetricWeights, planted, terms
+from rtinteract.training.state import load_stage, save_stage
+from rtinteract.training.trainer import LoopConfig, Result, Stage, Trainer, borrowed, generator, with_limits
+
+from rtinteract.codec import Codec
+from rtinteract.config import CodecConfig, from_dict, to_dict
+from rtinteract.errors import ConfigError
+from rtinteract.features import base
+from rtinteract.features.normalize import Normalizer
+
+log = logging.getLogger(__name__)
+
+WINDOW = 64
+
+
+def small_codec() -> CodecConfig:
+    """The codec of the shipped model: 1.4 M parameters, finite scalar quantisation 8·5·5·5 (1000 codes)."""
+    return CodecConfig(width=96, code_dim=64, codes=1000, quantizer="fsq", levels=(8, 5, 5, 5), dropout=0.05)
+
+
+@dataclass(frozen=True)
+class CodecTraining:
+    """Everything that decides a codec training. Windows are ``frames`` long with share ``usual``, else any length between
+    ``shortest`` and ``longest`` in whole columns; ``pair_share`` of the batches come from pairs, where there are any."""
+
+    representation: str = "hybrid"
+    codec: CodecConfig = field(default_factory=small_codec)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0))
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    metric: MetricWeights = field(default_factory=MetricWeights)
+    frames: int = WINDOW
+    usual: float = 0.7
+    shortest: int = 32
+    longest: int = 96
+    pair_share: float = 0.5
+
+    def __post_init__(self):
+        for name in ("frames", "shortest", "longest"):
+            if getattr(self, name) % 4 or getattr(self, name) < 4:
+                raise ConfigError(f"{name}: expected a positive multiple of 4 frames, got {getattr(self, name)}; mend the configuration")
+
+
+def load_codec(path: Path) -> tuple[Codec, Normalizer, str, dict]:
+    """A trained codec from `train_codec`'s file: (codec in evaluation mode, normaliser, representation, card)."""
+    about, parts = load_stage(path, "codec")
+    codec = Codec(from_dict(CodecConfig, about["config"]["codec"]))
+    codec.load_state_dict(parts["codec"])
+    normalizer = Normalizer(parts["normalizer"]["mean"], parts["normalizer"]["std"])
+    return codec.eval(), normalizer, about["config"]["representation"], about["card"]
+
+
+class CodecStage(Stage):
+    """Windows in, reconstruction out."""
+
+    def __init__(self, config: CodecTraining, solo: list, pairs: list | None):
+        self.config, loop = config, config.loop
+        self.device = torch.device(loop.device)
+        self.representation = base.get(config.representation)
+        if (config.codec.joints, config.codec.features) != (self.representation.joints, self.representation.features):
+            raise ConfigError(f"codec.joints/features: expected {self.representation.joints} and {self.representation.features} for "
+                              f"representation {config.representation!r}, got {config.codec.joints} and {config.codec.features}")
+        train = [c for c in solo if c.split == "train"]
+        self.held_out = [c for c in solo if c.split != "train"]
+        self.pools = [Pool.of_solo(train)] + ([Pool.of_pairs(pairs)] if pairs else [])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(loop.seed)
+            self.model = Codec(config.codec).to(self.device, memory_format=torch.channels_last)
+        self.normalizer = statistics(self.representation, self.pools, config.augmentation, config.frames,
+                                     seed_generator=generator(loop.seed, 0, "statistics")).to(self.device)
+        log.info("codec: %d parameters, %d training clips (%.1f min), %d held out, %d pairs",
+                 sum(p.numel() for p in self.model.parameters()), len(train), sum(len(c.motion) for c in train) / 1800,
+                 len(self.held_out), len(pairs or ()))
+
+    def batch(self, step: int):
+        """Crops [B, T, 22, 3] and [B, T, 22, 4], offsets [B, 22, 3] and the normalised image [B, T, J, F]."""
+        config, g = self.config, generator(self.config.loop.seed, step, "codec")
+        paired = len(self.pools) > 1 and float(torch.rand((), generator=g)) < config.pair_share
+        pool = self.pools[int(paired)]
+        frames = config.frames
+        if float(torch.rand((), generator=g)) >= config.usual:
+            frames = int(torch.randint(config.shortest // 4, config.longest // 4 + 1, (), generator=g)) * 4
+        frames = pool.longest_crop(frames, config.augmentation.warp[1])
+        # The same number of frames a step whatever the window, and the same for two people as for one.
+        batch = max(1, config.loop.batch * config.frames // frames // pool.people)
+        c = crops(pool, batch, frames + self.representation.frames_lost, config.augmentation, g)
+        positions, rotations, offsets = (x.flatten(0, 1).to(self.device) for x in (c.positions, c.rotations, c.offsets))
+        return positions, rotations, offsets, self.normalizer(self.representation.encode(positions, rotations))
+
+    def loss(self, batch, step: int):
+        """Reconstruction by the representation's losses, and commitment."""
+        positions, _, offsets, image = batch
+        out = self.model(image)
+        w = self.config.metric
+        with torch.autocast(self.device.type, enabled=False):
+            reconstruction = out.reconstruction.float()
+            if hasattr(self.representation, "read"):
+                parts = {"feature": w.feature * torch.nn.functional.smooth_l1_loss(reconstruction, image, beta=w.feature_beta)}
+                parts |= terms(self.representation.read(self.normalizer.inverse(reconstruction)), positions, offsets, w)
+            else:
+                parts = published_terms(reconstruction, image, self.normalizer)
+            if self.config.codec.quantizer == "vq":
+                parts["commitment"] = w.commitment * out.commitment
+        return sum(parts.values()), parts | {"perplexity": out.perplexity}
+
+    def validate(self, weights):
+        """Mean joint error in mm over whole held-out clips, and the use of the codes."""
+        clips = self.held_out
+        if not clips:
+            return {}
+        with borrowed(self.model, weights) as codec:
+            return reconstruction_error(codec, self.normalizer, self.representation, clips)
+
+    def export(self, path, weights, card):
+        """The codec and its normaliser."""
+        save_stage(path, "codec", {"representation": self.config.representation, "codec": to_dict(self.config.codec)},
+                   {"codec": weights, "normalizer": self.normalizer.state_dict()}, card)
+
+
+def published_terms(reconstruction: torch.Tensor, image: torch.Tensor, normalizer: Normalizer) -> dict[str, torch.Tensor]:
+    """InterMask's weighted losses for "interhuman"; the reconstruction alone for a representation without positions."""
+    if image.shape[-2:] != (22, 12):
+        return {"feature": torch.nn.functional.smooth_l1_loss(reconstruction, image)}
+    found, w = geometric_losses(reconstruction, image, normalizer.mean, normalizer.std), CodecLossWeights()
+    return {"feature": found.reconstruction, "explicit": w.explicit * found.explicit, "velocity": w.velocity * found.velocity,
+            "bone": w.bone * found.bone, "geodesic": w.geodesic * found.geodesic, "foot": w.foot * found.foot}
+
+
+@torch.no_grad()
+def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, clips, window: int = WINDOW) -> dict[str, float]:
+    """Frame-weighted errors in mm of clips encoded and decoded whole in the frame of their first pose.
+
+    ``mpjpe`` in that frame; ``aligned`` with the pelvis moved onto the true one; ``windows`` re-anchored every ``window``
+    frames; ``slide_cm_s`` the speed of decoded feet where the true ones are planted; ``codes_used`` share and
+    ``perplexity`` of the codes over all clips.
+    """
+    device = normalizer.mean.device
+    sums = torch.zeros(6, dtype=torch.float64)
+    counts = torch.zeros(codec.config.codes)
+
+    def through(positions, rotations, image):
+        codes = codec.encode(normalizer(image)[None])
+        back, _ = representation.decode(normalizer.inverse(codec.decode(codes).float())[0])
+        truth = positions[:len(back)]
+        error = (back - truth).norm(dim=-1)
+        aligned = ((back - back[:, :1]) - (truth - truth[:, :1])).norm(dim=-1)
+        return codes, back, truth, error, aligned
+
+    for clip in clips:
+        positions = torch.as_tensor(clip.motion.positions, dtype=torch.float32, device=device)
+        rotations = torch.as_tensor(clip.motion.rotations, dtype=torch.float32, device=device)
+        codes, back, truth, error, aligned = through(*whole(representation, positions, rotations))
+        counts += torch.bincount(codes.flatten().cpu(), minlength=len(counts))
+        still = planted(truth)
+        speed = (back[1:] - back[:-1])[:, [7, 10, 8, 11]].norm(dim=-1) * 30
+        sums[:4] += torch.tensor([error.mean(-1).sum(), aligned.mean(-1).sum(), (speed * still).sum() * 100, still.sum()])
+        sums[4] += len(truth)
+        for start in range(0, len(positions) - window - representation.frames_lost + 1, window):
+            cut = slice(start, start + window + representation.frames_lost)
+            sums[5] += through(*whole(representation, positions[cut], rotations[cut]))[3].mean(-1).sum()
+    frames = float(sums[4])
+    windowed = sum((len(c.motion) - representation.frames_lost) // window * window for c in clips)
+    share = counts / counts.sum()
+    return {"mpjpe": 1000 * float(sums[0]) / frames, "aligned": 1000 * float(sums[1]) / frames,
+            "windows": 1000 * float(sums[5]) / max(windowed, 1), "slide_cm_s": float(sums[2] / sums[3].clamp(min=1)),
+            "codes_used": float((counts > 0).float().mean()), "perplexity": float(torch.exp(-(share * (share + 1e-9).log()).sum()))}
+
+
+def train_codec(config: CodecTraining, solo: list, pairs: list | None = None, *, out: Path, steps: int | None = None,
+                minutes: float | None = None, threads: int | None = None, progress: bool = True, resume: bool = True) -> Result:
+    """Train a codec on solo clips (and people of pairs) into ``out``/codec.safetensors; continues a run it finds there.
+
+    ``steps``/``minutes``/``threads`` replace the loop's. Held-out solo clips (split "test") are only validated on.
+    """
+    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
+    if config.loop.threads:
+        torch.set_num_threads(config.loop.threads)
+    stage = CodecStage(config, solo, pairs)
+    return Trainer(stage, config.loop, config, Path(out), name="codec", progress=progress, resume=resume).run()

@@ -1,0 +1,240 @@
+"""Clips in memory and augmented batches of them, whole batches at a time in torch.
+
+Every draw comes from the generator the caller gives, so a batch is a pure function of its seed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from rtinteract import rotation as R
+from rtinteract.errors import ConfigError, MotionError
+from rtinteract.features.base import Representation
+from rtinteract.features.canonical import Frame, frame_of, to_frame
+from rtinteract.features.normalize import Normalizer
+from rtinteract.skeleton import SMPL22, SMPL22_MIRROR, forward_kinematics
+
+FRAMES_PER_COLUMN = 4
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much a crop is varied. Shares are probabilities; ranges are uniform.
+
+    ``scale`` is the body's size, ``warp`` the playing speed. The canonical frame lies at the crop's first frame
+    (share ``anchor_first``), at some frame of the crop (``anchor_inside``), else up to ``anchor_back`` frames earlier: a
+    stream re-anchors at any time. With ``anchor_noise`` it is off by about ``noise_m`` metres and ``noise_rad`` radians.
+    A solo person stands elsewhere, up to ``elsewhere_m`` metres away and turned at will, with share ``elsewhere``: so a
+    second person looks to the codec.
+    """
+
+    mirror: float = 0.5
+    scale: tuple[float, float] = (0.9, 1.1)
+    warp: tuple[float, float] = (0.9, 1.1)
+    anchor_first: float = 0.4
+    anchor_inside: float = 0.3
+    anchor_back: int = 64
+    anchor_noise: float = 0.5
+    noise_m: float = 0.1
+    noise_rad: float = 0.15
+    elsewhere: float = 0.5
+    elsewhere_m: float = 3.0
+
+    @classmethod
+    def none(cls) -> Augmentation:
+        """Plain crops, each in the frame of its own first pose."""
+        return cls(mirror=0.0, scale=(1.0, 1.0), warp=(1.0, 1.0), anchor_first=1.0, anchor_inside=0.0, anchor_noise=0.0, elsewhere=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """A batch of crops in their canonical frames: ``positions`` [B, P, T, 22, 3] m, ``rotations`` [B, P, T, 22, 4],
+    ``offsets`` [B, P, 22, 3] of the (scaled, mirrored) bodies, ``clip`` [B] indices, ``mirrored`` [B] bool."""
+
+    positions: torch.Tensor
+    rotations: torch.Tensor
+    offsets: torch.Tensor
+    clip: torch.Tensor
+    mirrored: torch.Tensor
+
+
+class Pool:
+    """Clips of P people one after the other: ``root`` [frames, P, 3], ``rotations`` [frames, P, 22, 4], ``offsets`` [clips, P, 22, 3]."""
+
+    def __init__(self, clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+        if not clips:
+            raise MotionError("training data: expected at least one clip, got none; give a folder with motion files")
+        self.lengths = torch.tensor([len(root) for root, _, _ in clips])
+        self.starts = torch.cumsum(self.lengths, 0) - self.lengths
+        self.root = torch.from_numpy(np.concatenate([c[0] for c in clips]).astype(np.float32))
+        rotations = torch.from_numpy(np.concatenate([c[1] for c in clips]).astype(np.float32))
+        self.rotations = R.normalize(rotations)
+        self.offsets = torch.from_numpy(np.stack([c[2] for c in clips]).astype(np.float32))
+        self.people = self.root.shape[1]
+
+    @classmethod
+    def of_solo(cls, clips) -> Pool:
+        """From solo clips: one person each."""
+        return cls([(c.motion.root[:, None], c.motion.rotations[:, None], c.motion.skeleton.offsets[None]) for c in clips])
+
+    @classmethod
+    def of_pairs(cls, clips) -> Pool:
+        """From pair clips: person 0, then person 1."""
+        return cls([(c.root.transpose(1, 0, 2), c.rotations.transpose(1, 0, 2, 3), c.offsets) for c in clips])
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def choose(self, batch: int, frames: int, g: torch.Generator) -> torch.Tensor:
+        """Clip indices [batch], likelier the more crops of ``frames`` frames a clip has; ConfigError if none is long enough."""
+        room = (self.lengths - frames + 1).clamp(min=0).double()
+        if room.sum() == 0:
+            raise ConfigError(f"training data: expected clips of at least {frames} frames, the longest has {int(self.lengths.max())}; "
+                              "shorten the crops or add longer clips")
+        # Capped, so that a few long recordings do not crowd out the short clips.
+        return torch.multinomial(room.clamp(max=600), batch, replacement=True, generator=g)
+
+    def longest_crop(self, frames: int, warp: float) -> int:
+        """``frames`` or fewer, as the longest clip allows at playing speed ``warp``, in whole columns."""
+        most = int((int(self.lengths.max()) - 2) / warp)
+        return max(FRAMES_PER_COLUMN, min(frames, most // FRAMES_PER_COLUMN * FRAMES_PER_COLUMN))
+
+    def poses(self, clip: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Roots [B, P, T, 3] and rotations [B, P, T, 22, 4] at frame times [B, T] (fractions by slerp) of clips [B]."""
+        last = (self.lengths[clip] - 1)[:, None]
+        times = torch.minimum(times.clamp(min=0), last.to(times.dtype))
+        low = times.floor().long()
+        part = (times - low)[..., None]
+        high = torch.minimum(low + 1, last)
+        at, to = self.starts[clip][:, None] + low, self.starts[clip][:, None] + high
+        root = torch.lerp(self.root[at], self.root[to], part[..., None])
+        rotations = self.rotations[at]
+        if bool((part > 0).any()):
+            rotations = R.normalize(R.slerp(rotations, self.rotations[to], part[..., None]))
+        return root.transpose(1, 2), rotations.transpose(1, 2)
+
+
+def uniform(g: torch.Generator, shape, low: float, high: float) -> torch.Tensor:
+    """Uniform draws in [low, high) on the CPU."""
+    return torch.rand(shape, generator=g) * (high - low) + low
+
+
+def mirrored(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor, which: torch.Tensor):
+    """Left and right swapped (x flipped) where ``which`` [B] is true: roots [B, P, T, 3], rotations [..., 22, 4], offsets."""
+    swap = list(SMPL22_MIRROR)
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    turn = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    w = which[:, None, None]
+    return (torch.where(w[..., None], root * flip, root), torch.where(w[..., None, None], rotations[..., swap, :] * turn, rotations),
+            torch.where(w[..., None], offsets[..., swap, :] * flip, offsets))
+
+
+def _anchor_times(frames: int, start: torch.Tensor, speed: torch.Tensor, a: Augmentation, g: torch.Generator) -> torch.Tensor:
+    batch = len(start)
+    kind = torch.rand(batch, generator=g)
+    inside = uniform(g, (batch,), 0, frames - 1)
+    back = -uniform(g, (batch,), 0, max(a.anchor_back, 1))
+    offset = torch.where(kind < a.anchor_first, torch.zeros(batch), torch.where(kind < a.anchor_first + a.anchor_inside, inside, back))
+    return start + offset * speed
+
+
+def _shift_frame(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
+    """The frame with a small error where the draw says so."""
+    batch = len(frame.yaw)
+    noisy = (torch.rand(batch, generator=g) < a.anchor_noise).float()
+    yaw = frame.yaw + noisy * torch.randn(batch, generator=g) * a.noise_rad
+    step = torch.randn(batch, 3, generator=g) * a.noise_m * noisy[:, None]
+    return Frame(yaw, frame.origin + step * torch.tensor([1.0, 0.0, 1.0]))
+
+
+def _elsewhere(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
+    """The frame of an imagined partner, where the draw says so: the person then stands away from its origin."""
+    batch = len(frame.yaw)
+    away = torch.rand(batch, generator=g) < a.elsewhere
+    bearing, yaw = uniform(g, (batch,), -math.pi, math.pi), uniform(g, (batch,), -math.pi, math.pi)
+    distance = uniform(g, (batch,), 0.2, max(a.elsewhere_m, 0.2))
+    step = torch.stack([torch.sin(bearing) * distance, torch.zeros(batch), torch.cos(bearing) * distance], -1)
+    return Frame(torch.where(away, yaw, frame.yaw), torch.where(away[:, None], frame.origin + step, frame.origin))
+
+
+def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generator, actor: torch.Tensor | None = None,
+          stay: torch.Tensor | None = None) -> Crops:
+    """A batch of crops of ``frames`` frames, augmented.
+
+    The canonical frame is the ``actor``'s [B] (person index; drawn if not given) at the anchor time; where ``stay`` [B] is
+    true the anchor is the first frame, exactly.
+    """
+    speed = uniform(g, (batch,), *a.warp)
+    span = math.ceil((frames - 1) * a.warp[1]) + 1
+    clip = pool.choose(batch, span, g)
+    start = (torch.rand(batch, generator=g) * (pool.lengths[clip] - span + 1)).floor()
+    anchor = _anchor_times(frames, start, speed, a, g)
+    if stay is not None:
+        anchor = torch.where(stay, start, anchor)
+    times = torch.cat([start[:, None] + torch.arange(frames) * speed[:, None], anchor[:, None]], 1)
+    root, rotations = pool.poses(clip, times)
+    which = torch.rand(batch, generator=g) < a.mirror
+    root, rotations, offsets = mirrored(root, rotations, pool.offsets[clip], which)
+    scale = uniform(g, (batch, 1, 1, 1), *a.scale)
+    offsets, root = offsets * scale, root * scale
+    positions = forward_kinematics(SMPL22, root, rotations, offsets=offsets[:, :, None])
+    if actor is None:
+        actor = torch.randint(pool.people, (batch,), generator=g)
+    frame = frame_of(positions[torch.arange(batch), actor, -1])
+    shifted = _shift_frame(frame, a, g)
+    if pool.people == 1:
+        shifted = _elsewhere(shifted, a, g)
+    if stay is not None:
+        shifted = Frame(torch.where(stay, frame.yaw, shifted.yaw), torch.where(stay[:, None], frame.origin, shifted.origin))
+    both = Frame(shifted.yaw[:, None], shifted.origin[:, None])
+    positions, rotations = to_frame(both, positions[:, :, :-1], rotations[:, :, :-1])
+    return Crops(positions, rotations, offsets, clip, which)
+
+
+def whole(representation: Representation, positions: torch.Tensor, rotations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A whole clip ([T, 22, 3], [T, 22, 4] in the world) in its own first frame: positions, rotations and image, cut to whole columns."""
+    rows = representation.rows(len(positions)) // FRAMES_PER_COLUMN * FRAMES_PER_COLUMN
+    frames = rows + representation.frames_lost
+    positions, rotations = to_frame(frame_of(positions[0]), positions[:frames], rotations[:frames])
+    return positions, rotations, representation.encode(positions, rotations)
+
+
+# Channels that share one std: metres with metres, metres a second likewise, the six numbers of a rotation.
+_GROUPS = ((0, 1, 2), (3, 4, 5), (6, 7, 8, 9, 10, 11))
+_HYBRID_ROOT_GROUPS = ((0, 2), (1,), (3, 5), (4,), (6, 7, 8, 9, 10, 11))
+_FLOOR = {0: 0.02, 1: 0.02, 2: 0.02, 3: 0.1, 4: 0.1, 5: 0.1}
+
+
+def statistics(representation: Representation, pools: list[Pool], a: Augmentation, frames: int, *, seed_generator: torch.Generator,
+               batches: int = 40, batch: int = 64) -> Normalizer:
+    """A normaliser from augmented crops: the mean of each channel, a std for each row and group of like channels.
+
+    One std for a group keeps directions comparable; its floor keeps a channel that hardly moves from exploding.
+    """
+    count, total, square = 0, 0.0, 0.0
+    for i in range(batches):
+        pool = pools[i % len(pools)]
+        length = pool.longest_crop(frames, a.warp[1]) + representation.frames_lost
+        c = crops(pool, batch, length, a, seed_generator)
+        image = representation.encode(c.positions, c.rotations).flatten(0, 2).double()
+        count += len(image)
+        total, square = total + image.sum(0), square + (image * image).sum(0)
+    mean = total / count
+    variance = (square / count - mean * mean).clamp(min=0)
+    std = torch.ones_like(variance)
+    for row in range(representation.joints):
+        root = representation.name == "hybrid" and row == 0
+        groups = _HYBRID_ROOT_GROUPS if root else _GROUPS
+        for group in groups:
+            group = [c for c in group if c < representation.features]
+            if not group:
+                continue
+            shared = variance[row, group].mean().sqrt()
+            floor = _FLOOR.get(group[0], 0.02)
+            # A channel that never changes (the zero rotation of the InterHuman root) carries nothing: leave it as it is.
+            std[row, group] = 1.0 if shared < 1e-6 else shared.clamp(min=floor)
+    return Normalizer(mean.float(), std.float())
