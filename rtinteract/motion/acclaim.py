@@ -103,8 +103,10 @@ def read_asf(text: str, what: str) -> AcclaimSkeleton:
     scale = np.pi / 180 if degrees else 1.0
     frames, channels = [], []
     for j in joints:
-        axis, order = (bones[j]["axis"], bones[j]["order"]) if j != "root" else (
-            [float(w) for w in root.get("orientation", ["0", "0", "0"])], root.get("axis", ["XYZ"])[0].upper())
+        if j == "root":
+            axis, order = [float(w) for w in root.get("orientation", "0 0 0".split())], root.get("axis", ["XYZ"])[0].upper()
+        else:
+            axis, order = bones[j]["axis"], bones[j]["order"]
         frames.append(_axes_turn(np.array(axis) * scale, order))
         dof = bones[j]["dof"] if j != "root" else [w.lower() for w in root.get("order", "TX TY TZ RX RY RZ".split())]
         channels.append(tuple(("T" if d[0] == "t" else "") + d[1].upper() for d in dof if d[0] in "tr"))
@@ -154,8 +156,8 @@ def read_amc(text: str, skeleton: AcclaimSkeleton, what: str, fps: float = CMU_R
             for i, channel in enumerate(channels):
                 if len(channel) == 2:
                     root[:, "XYZ".index(channel[1])] = values[:, i]
-    return RawClip(what, list(skeleton.joints), list(skeleton.parents), skeleton.offsets.copy(), dict(skeleton.tips), root, rotations,
-                   fps, skeleton.metres, "as its ASF says")
+    return RawClip(what, list(skeleton.joints), list(skeleton.parents), skeleton.offsets.copy(), dict(skeleton.tips),
+                   root, rotations, fps, skeleton.metres, "as its ASF says")
 
 
 def _bone_values(frames, frame_lines, name, count, what):
@@ -167,17 +169,17 @@ def _bone_values(frames, frame_lines, name, count, what):
         pass
     for f, frame in enumerate(frames):
         if name not in frame:
-            raise MotionError(f"{what}, line {frame_lines[f] + 1}: frame {f} has no values for bone {name!r}; the file is cut short or "
-                              "belongs to another skeleton: give skeleton= its own .asf")
+            raise MotionError(f"{what}, line {frame_lines[f] + 1}: frame {f} has no values for bone {name!r}; the file is cut "
+                              "short or belongs to another skeleton: give skeleton= its own .asf")
         k, words = frame[name]
         try:
             numbers = np.array(words, dtype=np.float64)
         except ValueError:
             numbers = np.array([np.nan])
         if len(words) != count:
-            raise MotionError(f"{what}, line {k + 1}: bone {name!r} needs {count} columns by its skeleton, got {len(words)}; the file "
-                              "is cut short or belongs to another skeleton: give skeleton= its own .asf")
+            raise MotionError(f"{what}, line {k + 1}: bone {name!r} needs {count} columns by its skeleton, got {len(words)}; the "
+                              "file is cut short or belongs to another skeleton: give skeleton= its own .asf")
         if not np.isfinite(numbers).all():
-            raise MotionError(f"{what}, line {k + 1}: expected finite numbers for bone {name!r}, got {' '.join(words)[:40]!r} (NaN, "
-                              "infinity or text); cut or repair that frame")
+            raise MotionError(f"{what}, line {k + 1}: expected finite numbers for bone {name!r}, got {' '.join(words)[:40]!r} "
+                              "(NaN, infinity or text); cut or repair that frame")
     raise AssertionError("unreachable: some frame must be at fault")

@@ -56,8 +56,8 @@ def read_people(data: bytes, what: str) -> list[Motion]:
     except MotionError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise MotionError(f"{what}: expected an npz written by rtinteract, got {error!r}; the file is cut short, damaged, or another "
-                          "program's") from None
+        raise MotionError(f"{what}: expected an npz written by rtinteract, got {error!r}; the file is cut short, damaged, or "
+                          "another program's") from None
 
 
 def read_archive(data: bytes, what: str) -> Motion:

@@ -114,7 +114,8 @@ def _set_offset(tree, stack, values, i, what):
 def _channels(words, i, what):
     names = [w.lower() for w in words[1:] if w not in "{}"]
     known = {f"{a}{kind}" for a in "xyz" for kind in ("position", "rotation")}
-    if not words or not words[0].isdigit() or int(words[0]) != len(names) or not set(names) <= known or len(set(names)) < len(names):
+    counted = bool(words) and words[0].isdigit() and int(words[0]) == len(names)
+    if not counted or not set(names) <= known or len(set(names)) < len(names):
         raise MotionError(f"{what}, line {i + 1}: expected a count and that many different Xposition...Zrotation channels, got "
                           f"{' '.join(words)[:80]!r}; mend the line")
     return names
@@ -133,7 +134,8 @@ def _motion_header(lines, at, what):
             break
         at += 1
     if len(found) < 2:
-        raise MotionError(f"{what}, line {at + 1}: expected 'Frames:' and 'Frame Time:' after MOTION; the file is cut short or damaged")
+        raise MotionError(f"{what}, line {at + 1}: expected 'Frames:' and 'Frame Time:' after MOTION; the file is cut short or "
+                          "damaged")
     try:
         frames, frame_time = int(found["frames"].split(":")[1]), float(found["time"].split(":")[1])
     except (IndexError, ValueError):

@@ -33,7 +33,8 @@ def read_expmap(text: str, skeleton: str, what: str) -> RawClip:
         try:
             row = np.array(line.split(","), dtype=np.float64)
         except ValueError:
-            raise MotionError(f"{what}, line {k + 1}: expected {width} numbers, got {line.strip()[:40]!r}; the file is damaged") from None
+            raise MotionError(f"{what}, line {k + 1}: expected {width} numbers, got {line.strip()[:40]!r}; the file is "
+                              "damaged") from None
         if len(row) != width:
             raise MotionError(f"{what}, line {k + 1}: expected {width} columns (3 + 3 a joint), got {len(row)}; the file is cut "
                               "short or belongs to another skeleton")

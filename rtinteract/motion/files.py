@@ -79,7 +79,8 @@ def read_motion(path, *, skeleton=None, units=None, drop_first=None, joint_map=N
     elif suffix == ".txt":
         clip = read_expmap(read_text(path), read_text(_find_json(Path(path)) if skeleton is None else skeleton), what)
     else:
-        raise MotionError(f"{what}: expected one of {', '.join(READABLE)} (also .xz or .gz), got {suffix or 'no suffix'!r}; convert the file")
+        raise MotionError(f"{what}: expected one of {', '.join(READABLE)} (also .xz or .gz), got {suffix or 'no suffix'!r}; "
+                          "convert the file")
     clip.name = stem
     try:
         return settle(clip, length_unit=units, drop_first=drop_first, joint_map=joint_map)
@@ -102,8 +103,8 @@ def _find_json(path: Path) -> Path:
     for folder in (path.parent, path.parent.parent):
         if (folder / "skeleton.json").is_file():
             return folder / "skeleton.json"
-    raise SkeletonError(f"{path}: rotation-vector text needs its skeleton, and there is no skeleton.json beside it or above; give "
-                        "skeleton=PATH of the JSON")
+    raise SkeletonError(f"{path}: rotation-vector text needs its skeleton, and there is no skeleton.json beside it or above; "
+                        "give skeleton=PATH of the JSON")
 
 
 def write_motion(path, motion, **options) -> None:

@@ -50,13 +50,15 @@ _LIMBS = {
     "wrist": ("hand", "wrist"),
 }
 _MIDLINE = {"pelvis": ("hips", "pelvis", "hip", "root"), "neck": ("neck", "neck1", "lowerneck", "neck01"), "head": ("head",)}
+_NOISE = ("bip01", "bip001", "def", "jnt", "bone", "joint", "j")
+_SHORT_SIDE = re.compile(r"^[lr](femur|tibia|foot|toes|clavicle|humerus|radius|hand|wrist|thigh|shin|knee|ankle|elbow|shoulder|hip)$")
 _SPINE = re.compile(r"^(spine|chest|upperchest|torso|abdomen|lowerback|upperback|thorax|back|waist)\d*$")
 
 
 def _plain(name: str) -> tuple[str, str]:
     """(side "left" | "right" | "", the name without its side, namespace and punctuation)."""
     word = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.split(r"[:|]", name)[-1])
-    parts = [p for p in re.split(r"[^A-Za-z0-9]+", word.lower()) if p and p not in ("bip01", "bip001", "def", "jnt", "bone", "joint", "j")]
+    parts = [p for p in re.split(r"[^A-Za-z0-9]+", word.lower()) if p and p not in _NOISE]
     side = ""
     for mark, which in (("left", "left"), ("right", "right"), ("l", "left"), ("r", "right")):
         if not side and mark in parts and len(parts) > 1:
@@ -66,7 +68,7 @@ def _plain(name: str) -> tuple[str, str]:
     for mark in ("left", "right"):
         if not side and plain.startswith(mark) and plain != mark:
             plain, side = plain[len(mark):], mark
-    if not side and re.match(r"^[lr](femur|tibia|foot|toes|clavicle|humerus|radius|hand|wrist|thigh|shin|knee|ankle|elbow|shoulder|hip)$", plain):
+    if not side and _SHORT_SIDE.match(plain):
         plain, side = plain[1:], {"l": "left", "r": "right"}[plain[0]]
     return side, plain
 
@@ -125,6 +127,7 @@ def joint_map_of(skeleton: Skeleton, joint_map: dict[str, str] | None = None) ->
     if not any(f"spine{k}" in found for k in (1, 2, 3)):
         missing.append("spine3")
     if missing:
-        raise SkeletonError(f"skeleton {skeleton.name!r}: could not match {', '.join(missing)}; it has {', '.join(skeleton.joints)}; give "
+        raise SkeletonError(f"skeleton {skeleton.name!r}: could not match {', '.join(missing)}; it has "
+                            f"{', '.join(skeleton.joints)}; give "
                             "joint_map={'SMPL-22 joint': 'joint of the file', ...} for these")
     return {smpl: skeleton.index(found[smpl]) for smpl in SMPL22_JOINTS if smpl in found}

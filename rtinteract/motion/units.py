@@ -44,7 +44,8 @@ def detect(height: float, what: str) -> tuple[float, str]:
         return METRES[fits[0]], note
     if fits or not 2.4 < height < 900.0:
         raise MotionError(f"{what}: cannot tell the length unit: the skeleton is {height:.4g} units tall, which fits "
-                          f"{' and '.join(fits) or 'no known unit'}; give units= one of {', '.join(METRES)} or the metres in one unit")
+                          f"{' and '.join(fits) or 'no known unit'}; give units= one of {', '.join(METRES)} or the metres in "
+                          "one unit")
     note = (f"units: unknown, the skeleton is {height:.4g} units tall; scaled to {TYPICAL_HEIGHT:.2f} m "
             "(give units= if you know better)")
     log.warning("%s: %s", what, note)
