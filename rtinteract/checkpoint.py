@@ -1,0 +1,200 @@
+"""One model, one .safetensors file: tensors, and in its metadata the JSON configuration, tokenizer and card."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from rtinteract.codec import Codec
+from rtinteract.config import FORMAT_VERSION, ModelConfig, TextConfig, from_dict, to_dict
+from rtinteract.errors import CheckpointError, ConfigError
+from rtinteract.features.base import get
+from rtinteract.features.normalize import Normalizer
+from rtinteract.transformer import InterMTransformer
+
+if TYPE_CHECKING:
+    from rtinteract.text import TextEncoder, TextHead
+
+FORMAT = "rtinteract"
+# Ids, and the statistics and code vectors that decide them, keep full precision whatever the file's dtype.
+_FULL_PRECISION = ("normalizer.", "codec.quantizer.")
+
+
+@dataclass
+class ModelParts:
+    """Everything a checkpoint holds. ``text`` is None for a model that takes no text; ``tokenizer`` is its JSON or None."""
+
+    config: ModelConfig
+    codec: Codec
+    normalizer: Normalizer
+    transformer: InterMTransformer
+    text: TextHead | TextEncoder | None = None
+    tokenizer: str | None = None
+    card: dict = field(default_factory=dict)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules there are, by the prefix of their tensors."""
+        parts = {"codec": self.codec, "normalizer": self.normalizer, "transformer": self.transformer, "text": self.text}
+        return {name: module for name, module in parts.items() if module is not None}
+
+
+def text_module(config: TextConfig) -> TextHead | TextEncoder | None:
+    """The untrained text module of a configuration; None for kind "none"."""
+    if config.kind == "none":
+        return None
+    from rtinteract.text import TextEncoder, TextHead
+    return TextHead(config) if config.kind == "clip" else TextEncoder(config)
+
+
+def build(config: ModelConfig) -> ModelParts:
+    """An untrained model of a configuration, with the normaliser that changes nothing. The global random state is kept."""
+    shape = get(config.representation)
+    if (shape.joints, shape.features) != (config.codec.joints, config.codec.features):
+        raise ConfigError(f"codec.joints/features: expected {shape.joints} x {shape.features} of representation "
+                          f"{config.representation!r}, got {config.codec.joints} x {config.codec.features}; mend one of them")
+    with torch.random.fork_rng(devices=[]):
+        return ModelParts(config, Codec(config.codec), Normalizer.identity(config.codec.joints, config.codec.features),
+                          InterMTransformer(config.transformer), text_module(config.text))
+
+
+def some(names) -> str:
+    """A few of many names, for a message."""
+    names = sorted(names)
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def fill(module: nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
+    """Copy tensors into a module, one for each of its own; CheckpointError on a missing, extra, misshapen or non-finite one."""
+    own = module.state_dict()
+    missing, extra = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+    if missing or extra:
+        told = [f"{word} {len(keys)} ({some(keys)})" for word, keys in (("missing", missing), ("unexpected", extra)) if keys]
+        raise CheckpointError(f"{what}: expected its {len(own)} tensors, got {' and '.join(told)}; take the file that belongs "
+                              "to this configuration")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(f"{what}: expected {name} of shape {list(own[name].shape)}, got {list(tensor.shape)}; take the "
+                                  "file that belongs to this configuration")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{what}: expected finite values, got NaN or infinity in {name}; take an earlier checkpoint")
+    module.load_state_dict(tensors)
+
+
+def _tensors(parts: ModelParts, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    out = {}
+    for prefix, module in parts.modules().items():
+        for name, tensor in module.state_dict().items():
+            key, tensor = f"{prefix}.{name}", tensor.detach().cpu().contiguous()
+            if dtype is not None and tensor.is_floating_point() and not key.startswith(_FULL_PRECISION):
+                tensor = tensor.to(dtype)
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise CheckpointError(f"save_model: expected finite values, got NaN or infinity in {key}"
+                                      + (f" as {dtype}" if dtype is not None else "") + "; nothing was written")
+            out[key] = tensor
+    return out
+
+
+def save_model(path, parts: ModelParts, *, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
+    """Write a model to ``path``, whole or not at all. ``dtype`` (such as torch.float16) shrinks the weights; ``card``
+    replaces the parts' own. CheckpointError if the parts do not fit their configuration or are not finite."""
+    c = parts.config
+    if parts.codec.config != c.codec or parts.transformer.config != c.transformer:
+        raise CheckpointError("save_model: expected codec and transformer of parts.config, got modules of other "
+                              "configurations; build the configuration from the modules")
+    if (parts.text is None) != (c.text.kind == "none"):
+        raise CheckpointError(f"save_model: text.kind is {c.text.kind!r} but the text module is "
+                              f"{'missing' if parts.text is None else 'there'}; make them agree")
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": json.dumps(to_dict(c)),
+                "card": json.dumps(parts.card if card is None else card)}
+    if parts.tokenizer is not None:
+        metadata["tokenizer"] = parts.tokenizer
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        save_file(_tensors(parts, dtype), beside, metadata=metadata)
+        os.replace(beside, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written ({error}); check the folder and the free space") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _check_container(path: Path) -> None:
+    """Tell a file that is missing, cut short, or of another kind, before its tensors are read."""
+    if not path.is_file():
+        there = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(f"{path}: expected a model file, got {there} there; check the path")
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        start = file.read(1)
+        if size < 9 or start != b"{" or length > 100_000_000:
+            raise CheckpointError(f"{path}: expected a .safetensors file, got another kind of file; published .tar checkpoints "
+                                  "go through `rtinteract import-intermask`")
+        header = start + file.read(length - 1)
+    if len(header) == length:
+        try:
+            entries = json.loads(header)
+            length += 8 + max((v["data_offsets"][1] for k, v in entries.items() if k != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: the .safetensors header is damaged ({error}); fetch it again") from error
+    if size < length:
+        raise CheckpointError(f"{path}: expected {length} bytes or more, got {size}: the file was cut short; fetch it again")
+
+
+def _read(path: Path):
+    _check_container(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); fetch it again") from error
+
+
+def _config_of(path: Path, metadata: dict) -> ModelConfig:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: expected a model of rtinteract, got a .safetensors file of another program; published "
+                              "checkpoints go through `rtinteract import-intermask`")
+    try:
+        version = int(metadata["format_version"])
+    except (KeyError, ValueError):
+        got = metadata.get("format_version")
+        raise CheckpointError(f"{path}: expected a format_version, got {got!r}; fetch it again") from None
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{path}: expected format {FORMAT_VERSION} or older, got {version}: it is from a newer rtinteract; "
+                              "update the package")
+    try:
+        return from_dict(ModelConfig, json.loads(metadata["config"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: expected a valid configuration, got an error ({error}); fetch it again") from error
+
+
+def load_model(path) -> ModelParts:
+    """The model of a .safetensors file, in evaluation mode, on the CPU, float32. CheckpointError says what is wrong with it."""
+    path = Path(path)
+    metadata, tensors = _read(path)
+    config = _config_of(path, metadata)
+    try:
+        parts = build(config)
+        parts.card = json.loads(metadata.get("card", "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected a configuration that can be built, got an error ({error})") from error
+    parts.tokenizer = metadata.get("tokenizer")
+    modules = parts.modules()
+    strange = [k for k in tensors if k.split(".", 1)[0] not in modules]
+    if strange:
+        raise CheckpointError(f"{path}: unexpected {len(strange)} tensors ({some(strange)}); expected only those of "
+                              f"{', '.join(modules)}")
+    for prefix, module in modules.items():
+        own = {k[len(prefix) + 1:]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+        fill(module.eval(), own, f"{path}: {prefix}")
+    return parts
