@@ -71,7 +71,8 @@ def _part(a, b, length, top) -> str:
 
 
 def bones(skeleton: Skeleton) -> tuple[Bone, ...]:
-    """The capsules of a skeleton: one from each joint to each child and tip, none where the length is zero.
+    """The capsules of a skeleton: one from each joint to each child and tip, none where the length is zero
+    (a skeleton without any length is a small ball).
 
     Parts are told by their place in the T-pose, so any joint names do; radii scale with the standing height.
     """
@@ -99,7 +100,8 @@ def bones(skeleton: Skeleton) -> tuple[Bone, ...]:
         lateral = 0.5 * (a[0] + b[0])
         side = 0 if abs(lateral) < 0.02 else int(np.sign(lateral))
         found.append(Bone(joint, child, start, end, radii, side, part))
-    return tuple(found)
+    # A lone joint shows as a ball.
+    return tuple(found) or (Bone(0, None, np.zeros(3), np.array([0, 1e-3, 0]), (0.05, 0.05), 0, "trunk"),)
 
 
 def capsules(bones, positions, turns):

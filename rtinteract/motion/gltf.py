@@ -107,16 +107,13 @@ def _body(skeleton, places, turns):
         for part, value in zip(parts, values, strict=True):
             part.append(value)
         first += len(points)
-    return [np.concatenate(part) for part in parts] if first else None
+    return [np.concatenate(part) for part in parts]
 
 
 def _add_mesh(build, skeleton, places, turns, name, person, skin):
-    """A node with the visible body, coloured, bound rigidly to the joints of ``skin``; nothing for a body without bones."""
+    """A node with the visible body, coloured, bound rigidly to the joints of ``skin``."""
     lib, doc = build.lib, build.doc
-    body = _body(skeleton, places, turns)
-    if body is None:
-        return
-    points, normals, colours, joints, faces = body
+    points, normals, colours, joints, faces = _body(skeleton, places, turns)
     index = np.zeros((len(points), 4), dtype=int)
     index[:, 0] = joints
     weights = np.zeros((len(points), 4))
