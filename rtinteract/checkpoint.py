@@ -7,7 +7,6 @@ import os
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,10 +18,8 @@ from rtinteract.config import FORMAT_VERSION, ModelConfig, TextConfig, from_dict
 from rtinteract.errors import CheckpointError, ConfigError
 from rtinteract.features.base import get
 from rtinteract.features.normalize import Normalizer
+from rtinteract.text import TextEncoder, TextHead
 from rtinteract.transformer import InterMTransformer
-
-if TYPE_CHECKING:
-    from rtinteract.text import TextEncoder, TextHead
 
 FORMAT = "rtinteract"
 # Ids, and the statistics and code vectors that decide them, keep full precision whatever the file's dtype.
@@ -51,7 +48,6 @@ def text_module(config: TextConfig) -> TextHead | TextEncoder | None:
     """The untrained text module of a configuration; None for kind "none"."""
     if config.kind == "none":
         return None
-    from rtinteract.text import TextEncoder, TextHead
     return TextHead(config) if config.kind == "clip" else TextEncoder(config)
 
 
