@@ -16,7 +16,7 @@ from rtinteract.motion.types import MODEL_FPS, Motion
 from rtinteract.skeleton import SMPL22, SMPL22_FEET, forward_kinematics
 
 # A foot is low when its ankle and its ball are less than this above where they are when standing.
-LOW_M = 0.03
+LOW_M = 0.05
 # A foot that moves faster than this over the floor is stepping, not sliding: skating is an order of magnitude slower.
 STEP_SPEED = 0.8
 # From the wrist to the middle of the palm, along the fingers.

@@ -103,6 +103,21 @@ def test_mp4(tmp_path):
     assert b"ftyp" in (tmp_path / "a.mp4").read_bytes()[:16]
 
 
+def test_a_failing_ffmpeg_is_quoted(tmp_path, monkeypatch):
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(picture, "_ffmpeg", lambda: str(fake))
+    with pytest.raises(RtInteractError, match="no such codec"):
+        write_picture(tmp_path / "a.mp4", walker(0.5))
+    assert [f.name for f in tmp_path.iterdir()] == ["ffmpeg"]
+
+
+def test_a_gif_of_two_minutes_is_refused(tmp_path):
+    with pytest.raises(MotionError, match="at most 1200 pages"):
+        write_picture(tmp_path / "a.gif", walker(120, fps=30))
+
+
 def test_mp4_without_ffmpeg_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     monkeypatch.setattr(picture.shutil, "which", lambda _: None)

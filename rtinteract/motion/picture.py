@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ _MP4_FPS = 30.0
 _MOVIE = (640, 480)
 _PANEL, _GAP = 300, 3
 _SHEET_WIDTH = 2400
+# Pillow holds every page of a GIF in memory, 0.3 MB each: a minute is what fits anywhere.
+_GIF_PAGES = 1200
 
 
 def _people(motions) -> list[Motion]:
@@ -53,10 +56,10 @@ def write_picture(path, motions, *, title=None, frames=None, names=None) -> None
     """Draw one Motion, or several in one scene, on a metre grid: .png, .gif or .mp4 by the suffix of ``path``.
 
     Each person has a colour, the right side a darker shade of it; the line on the floor is the root's path. .png is a
-    contact sheet of ``frames`` evenly spaced panels (10), .gif and .mp4 play at the clip's own speed. ``frames`` may also list
-    the frame indices to show. ``names`` label the people. Shorter clips hold their last frame; other frame rates are
-    resampled to the first motion's. Raises MotionError on a suffix or motion that cannot be drawn or a path that cannot be
-    written, and RtInteractError when Pillow (or, for .mp4, ffmpeg) is missing; no part of a file is left behind.
+    contact sheet of ``frames`` evenly spaced panels (10); .gif and .mp4 play at the clip's own speed, a .gif at most a minute.
+    ``frames`` may also list the frame indices to show. ``names`` label the people. Shorter clips hold their last frame;
+    other frame rates are resampled to the first motion's. Raises MotionError on a suffix or motion that cannot be drawn or a
+    path that cannot be written, and RtInteractError when Pillow (or, for .mp4, ffmpeg) is missing; no part of a file is left.
     """
     path = Path(path)
     kinds = {".png": _write_png, ".gif": _write_gif, ".mp4": _write_mp4}
@@ -127,9 +130,8 @@ def _heading(draw, title, names, size):
     _legend(draw, (start, 8), names, size)
 
 
-def _movie(motions, title, frames, names, fps):
-    """Images of an animation and the rate they play at: the clip's frames nearest to ``fps``, or those asked for."""
-    _, drawing, _ = pillow()
+def _movie(motions, frames, fps):
+    """A scene, the frame indices of an animation and the rate they play at: those nearest to ``fps``, or those asked for."""
     scene = Scene(motions, _MOVIE[0] / _MOVIE[1])
     if frames is None:
         count = max(1, round(scene.frames / motions[0].fps * fps))
@@ -137,18 +139,27 @@ def _movie(motions, title, frames, names, fps):
     else:
         index = _chosen(frames, scene.frames, scene.frames)
         fps = min(fps, len(index) / (scene.frames / motions[0].fps))
-    for frame in index:
-        image = _panel(scene, _MOVIE, frame)
-        draw = drawing.Draw(image)
-        _heading(draw, title, names, 16)
-        _text(draw, (_MOVIE[0] - 10, 8), f"{frame / motions[0].fps:.2f} s", 16, anchor="ra")
-        yield image, fps
+    return scene, index, fps
+
+
+def _page(scene, frame, fps, title, names):
+    _, drawing, _ = pillow()
+    image = _panel(scene, _MOVIE, frame)
+    draw = drawing.Draw(image)
+    _heading(draw, title, names, 16)
+    _text(draw, (_MOVIE[0] - 10, 8), f"{frame / fps:.2f} s", 16, anchor="ra")
+    return image
 
 
 def _write_gif(path, motions, title, frames, names):
     images, _, _ = pillow()
-    pages, palette, rate = [], None, _GIF_FPS
-    for image, rate in _movie(motions, title, frames, names, _GIF_FPS):  # noqa: B007 the last rate is every page's
+    scene, index, rate = _movie(motions, frames, _GIF_FPS)
+    if len(index) > _GIF_PAGES:
+        raise MotionError(f"picture: expected at most {_GIF_PAGES} pages in a GIF (a minute), got {len(index)}; cut the clip, "
+                          "such as motion[:900], give fewer `frames`, or write a .mp4")
+    pages, palette = [], None
+    for frame in index:
+        image = _page(scene, frame, motions[0].fps, title, names)
         if palette is None:
             # One palette for all: colours then do not flicker from page to page, and each page is coded faster.
             palette = image.quantize(128, method=images.Quantize.MEDIANCUT, dither=images.Dither.NONE)
@@ -170,14 +181,22 @@ def _ffmpeg() -> str:
 
 def _write_mp4(path, motions, title, frames, names):
     program = _ffmpeg()
-    pages = list(_movie(motions, title, frames, names, _MP4_FPS))
+    scene, index, rate = _movie(motions, frames, _MP4_FPS)
     with replacing(path) as beside:
         command = [program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{_MOVIE[0]}x{_MOVIE[1]}",
-                   "-r", f"{pages[0][1]:g}", "-i", "-", "-an", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(beside)]
-        done = subprocess.run(command, input=b"".join(image.tobytes() for image, _ in pages), capture_output=True, check=False)
-        if done.returncode:
-            raise RtInteractError(f"ffmpeg could not write {path}: {done.stderr.decode(errors='replace').strip()}; "
-                                  "write a .gif instead")
+                   "-r", f"{rate:g}", "-i", "-", "-an", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(beside)]
+        # Pages go to ffmpeg as they are drawn: a long clip would not fit in memory.
+        with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log) as coder:
+            try:
+                for frame in index:
+                    coder.stdin.write(_page(scene, frame, motions[0].fps, title, names).tobytes())
+            except BrokenPipeError:
+                pass
+            coder.communicate()
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip()
+        if coder.returncode:
+            raise RtInteractError(f"ffmpeg could not write {path}: {said}; write a .gif instead")
 
 
 def write_sheet(path, pairs, columns=5, titles=None, frames_per_pair=5) -> None:
