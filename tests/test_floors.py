@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "config", "rotation", "skeleton"},
+    {"errors", "rotation"},
+    {"config", "skeleton"},
     {"kernels", "motion", "body"},
     {"features", "metrics", "blocks", "blend"},
     {"codec", "transformer", "text"},
-    {"checkpoint", "sampler", "importer"},
-    {"pipeline"},
+    {"checkpoint", "sampler"},
+    {"pipeline", "importer"},
     {"stream", "rollout"},
     {"model"},
     {"cli"},

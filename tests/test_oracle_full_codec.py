@@ -1,7 +1,7 @@
 """The full-size codec (41 M parameters, weights by recipe) against the published implementation."""
 
 import torch
-from oracle_keys import recipe
+from oracle_weights import recipe
 from safetensors.torch import load_file
 
 from rtinteract.codec import Codec
