@@ -41,9 +41,10 @@ def perplexity_of(counts):
 
 
 def gumbel(shape, generator=None, device=None):
-    """Standard Gumbel noise of ``shape``."""
-    uniform = torch.rand(shape, generator=generator, device=device).clamp(1e-20, 1 - 1e-7)
-    return -torch.log(-torch.log(uniform))
+    """Standard Gumbel noise of ``shape`` on ``device``, drawn where the generator is."""
+    source = device if generator is None else generator.device
+    uniform = torch.rand(shape, generator=generator, device=source).clamp(1e-20, 1 - 1e-7)
+    return -torch.log(-torch.log(uniform)).to(device)
 
 
 def _lookup(table, ids):
@@ -79,7 +80,8 @@ class VectorQuantizer(nn.Module):
         codes, dim = self.codebook.shape
         if rows.shape[0] < codes:
             rows = rows.repeat(-(-codes // rows.shape[0]), 1)
-            noise = torch.randn(rows.shape, generator=generator, device=rows.device)
+            source = rows.device if generator is None else generator.device
+            noise = torch.randn(rows.shape, generator=generator, device=source).to(rows.device)
             rows = rows + noise * (0.01 / math.sqrt(dim))
         return rows[:codes]
 
