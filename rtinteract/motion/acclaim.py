@@ -115,7 +115,8 @@ def read_asf(text: str, what: str) -> AcclaimSkeleton:
         metres = 0.0254 / float(units.get("length", "1"))
     except (ValueError, ZeroDivisionError):
         raise SkeletonError(f"{what}: expected a length unit above zero, got {units.get('length')!r}; mend the ASF") from None
-    return AcclaimSkeleton(tuple(joints), tuple(parents), np.array(offsets), tips, np.stack(frames), tuple(channels), metres, degrees)
+    return AcclaimSkeleton(tuple(joints), tuple(parents), np.array(offsets), tips, np.stack(frames), tuple(channels), metres,
+                           degrees)
 
 
 def read_amc(text: str, skeleton: AcclaimSkeleton, what: str, fps: float = CMU_RATE) -> RawClip:

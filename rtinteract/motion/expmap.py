@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 
@@ -28,6 +29,26 @@ def read_expmap(text: str, skeleton: str, what: str) -> RawClip:
     lines = [(k, line) for k, line in enumerate(text.splitlines()) if line.strip()]
     if not lines:
         raise MotionError(f"{what}: expected rows of {width} numbers, got an empty file")
+    data = _block(lines, width)
+    if data is None:
+        data = _rows(lines, width, what)
+    rotations = R.from_axis_angle(-data[:, 3:].reshape(len(data), -1, 3))
+    return RawClip(what, joints, parents, offsets, {}, data[:, :3], rotations, fps, metres, "as its skeleton JSON says")
+
+
+def _block(lines, width):
+    """All rows at once, or None when one of them is at fault."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            data = np.fromstring(",".join(line.strip() for _, line in lines), dtype=np.float64, sep=",")
+        except (DeprecationWarning, ValueError):
+            return None
+    whole = data.size == len(lines) * width and all(line.count(",") == width - 1 for _, line in lines) and np.isfinite(data).all()
+    return data.reshape(-1, width) if whole else None
+
+
+def _rows(lines, width, what):
     rows = []
     for k, line in lines:
         try:
@@ -41,6 +62,4 @@ def read_expmap(text: str, skeleton: str, what: str) -> RawClip:
         if not np.isfinite(row).all():
             raise MotionError(f"{what}, line {k + 1}: expected finite numbers, got NaN or infinity; cut or repair that frame")
         rows.append(row)
-    data = np.stack(rows)
-    rotations = R.from_axis_angle(-data[:, 3:].reshape(len(data), -1, 3))
-    return RawClip(what, joints, parents, offsets, {}, data[:, :3], rotations, fps, metres, "as its skeleton JSON says")
+    return np.stack(rows)

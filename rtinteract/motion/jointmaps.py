@@ -51,7 +51,8 @@ _LIMBS = {
 }
 _MIDLINE = {"pelvis": ("hips", "pelvis", "hip", "root"), "neck": ("neck", "neck1", "lowerneck", "neck01"), "head": ("head",)}
 _NOISE = ("bip01", "bip001", "def", "jnt", "bone", "joint", "j")
-_SHORT_SIDE = re.compile(r"^[lr](femur|tibia|foot|toes|clavicle|humerus|radius|hand|wrist|thigh|shin|knee|ankle|elbow|shoulder|hip)$")
+_SHORT_SIDE = re.compile(r"^[lr](femur|tibia|foot|toes|clavicle|humerus|radius|hand|wrist|thigh|shin|knee|ankle|elbow|"
+                         r"shoulder|hip)$")
 _SPINE = re.compile(r"^(spine|chest|upperchest|torso|abdomen|lowerback|upperback|thorax|back|waist)\d*$")
 
 
@@ -117,9 +118,9 @@ def joint_map_of(skeleton: Skeleton, joint_map: dict[str, str] | None = None) ->
         wrong = sorted(k for k in joint_map if k not in SMPL22_JOINTS)
         absent = sorted(str(v) for v in joint_map.values() if v not in skeleton.joints)
         if wrong or absent:
-            raise SkeletonError(f"joint_map: expected SMPL-22 joints -> joints of skeleton {skeleton.name!r}, got unknown SMPL-22 "
-                                f"joints {wrong} and unknown source joints {absent}; SMPL-22 has {', '.join(SMPL22_JOINTS)}; the "
-                                f"skeleton has {', '.join(skeleton.joints)}")
+            raise SkeletonError(f"joint_map: expected SMPL-22 joints -> joints of skeleton {skeleton.name!r}, got "
+                                f"unknown SMPL-22 joints {wrong} and unknown source joints {absent}; SMPL-22 has "
+                                f"{', '.join(SMPL22_JOINTS)}; the skeleton has {', '.join(skeleton.joints)}")
         found = dict(joint_map)
     else:
         found = _family(skeleton) or _guess(skeleton)

@@ -18,16 +18,19 @@ def _frame(along, side):
     return R.from_matrix(np.stack([x, y, np.cross(x, y)], -1))
 
 
-def hold_feet(turns: dict, positions, roles, target_rest, target_roles, scale: float) -> None:
-    """Turn hips and knees (in place) so that hip-to-ankle is the source's times ``scale``.
+def hold_feet(turns: dict, positions, roles, source_rest, target_rest, target_roles) -> None:
+    """Turn hips and knees (in place) so that hip-to-ankle is the source's, scaled with that leg's length.
 
     The knee keeps its side, measured about the hip-to-ankle line from the pelvis's left, and the foot its world rotation. All
-    of it depends on the hip-to-ankle vector and that angle alone, so going back with the inverse scale undoes it exactly.
+    of it depends on the hip-to-ankle vector and that angle alone, so going back undoes it exactly; and what the source can
+    reach, the target can.
     """
     for side in ("left", "right"):
         hip, knee, ankle = (positions[:, roles[f"{side}_{j}"]] for j in ("hip", "knee", "ankle"))
         rest = [target_rest[target_roles[f"{side}_{j}"]] for j in ("hip", "knee", "ankle")]
         thigh, shin = np.linalg.norm(rest[1] - rest[0]), np.linalg.norm(rest[2] - rest[1])
+        own = [source_rest[roles[f"{side}_{j}"]] for j in ("hip", "knee", "ankle")]
+        scale = (thigh + shin) / (np.linalg.norm(own[1] - own[0]) + np.linalg.norm(own[2] - own[1]))
         line = ankle - hip
         axis = _unit(line)
         distance = np.clip(np.linalg.norm(line, axis=-1, keepdims=True) * scale, abs(thigh - shin) + 1e-9, thigh + shin)

@@ -16,7 +16,8 @@ def resample(motion: Motion, fps: float) -> Motion:
     if fps == motion.fps:
         return motion
     # A frame time read from text is rounded (0.008333), so the last frame may stand a hair before a whole step.
-    count = int(np.floor((len(motion) - 1) * fps / motion.fps + 0.01)) + 1
+    ratio = fps / motion.fps
+    count = int(np.floor((len(motion) - 1) * ratio + 0.01 * min(1.0, ratio))) + 1
     at = np.minimum(np.arange(count) * (motion.fps / fps), len(motion) - 1)
     low = np.minimum(at.astype(int), max(len(motion) - 2, 0))
     high = np.minimum(low + 1, len(motion) - 1)

@@ -193,7 +193,7 @@ def retarget(motion: Motion, skeleton: Skeleton, joint_map=None, *, keep_feet: b
     target_leg, target_middle, target_drop = _lengths(target_rest, target_roles)
     scale = target_leg / leg
     if keep_feet:
-        hold_feet(turns, motion.positions, source_roles, target_rest, target_roles, scale)
+        hold_feet(turns, motion.positions, source_roles, source_rest, target_rest, target_roles)
     world = _target_turns(skeleton, target_roles, turns, rest_turns, len(motion))
     local = _locals(world, skeleton.parents)
     middle = 0.5 * (motion.positions[:, source_roles["left_hip"]] + motion.positions[:, source_roles["right_hip"]])
