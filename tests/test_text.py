@@ -1,12 +1,11 @@
 """Text: the published head, the BPE tokenizer and encoder, and the prompt cache."""
 
 import copy
-import json
 import logging
 
 import pytest
 import torch
-from oracle_keys import recipe
+from oracle_weights import oracle_index, recipe
 from safetensors.torch import load_file
 
 from rtinteract.config import TextConfig
@@ -35,7 +34,7 @@ def prompts(encoder, tokenizer, **options):
 
 def test_head_gives_the_published_vectors(shared):
     tensors = load_file(shared / "oracles/text_head.safetensors")
-    keys = json.loads((shared / "oracles/oracles.json").read_text())["state_dict_keys"]["reference-tiny-trans.tar"]
+    keys = oracle_index(shared)["state_dict_keys"]["reference-tiny-trans.tar"]
     head = TextHead(TextConfig(kind="clip")).eval()
     head.load_state_dict({k.replace("clipTrans.", "encoder.").replace("clipln.", "norm."): recipe(k, shape, 0)
                           for k, shape in keys["t2m_transformer"].items() if k.startswith("clip")})

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rtinteract.errors import ConfigError
+
 IGNORED = -100
 WRONG_SHARE, MASK_SHARE = 0.1, 0.88
 UNROLL_STEP = 1 / 21
@@ -38,7 +40,7 @@ class MaskConfig:
     def __post_init__(self):
         shares = (self.interaction, self.streaming, self.cold, self.first_pass)
         if not all(0 <= share <= 1 for share in shares) or self.interaction + self.streaming > 1 or self.future < 0:
-            raise ValueError(f"masks: expected shares in [0, 1] with interaction + streaming <= 1 and future >= 0, got {self}")
+            raise ConfigError(f"masks: expected shares in [0, 1] with interaction + streaming <= 1 and future >= 0, got {self}")
 
 
 class Drawn(NamedTuple):
