@@ -173,6 +173,11 @@ class Performer:
         across = np.stack([np.cos(heading), np.zeros_like(heading), -np.sin(heading)], -1)
         ik.turn_spine(self.rotations, GAZE, ik.UP * turn[:, None])
         ik.turn_spine(self.rotations, {12: 0.45, 15: 0.55}, across * nod[:, None])
+        # A captured head often sits a little aslant; someone who looks holds it level.
+        head = ik.spine_world(self.rotations)[5]
+        roll = np.arcsin(np.clip(R.rotate(head, np.array([1.0, 0.0, 0.0]))[:, 1], -1, 1))
+        ahead = R.rotate(head, np.array([0.0, 0.0, 1.0]))
+        ik.turn_spine(self.rotations, {12: 0.4, 15: 0.6}, -ahead * (0.7 * weight * roll)[:, None])
 
     def refresh(self):
         """Lower the pelvis where a leg would not reach its footprint, solve the legs, and update places and turns."""

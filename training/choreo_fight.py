@@ -17,28 +17,35 @@ GUARD = np.array([[0.10, 0.02, 0.52], [0.10, -0.02, 0.40]])
 def punch(scene: Scene):
     """Spar: one to three punches, each blocked with the palm or dodged."""
     rng, t = scene.rng, scene.times
-    gap = rng.uniform(1.12, 1.32) * np.mean(scene.legs)
+    close = rng.uniform(1.20, 1.40) * np.mean(scene.legs)
+    gap = close + rng.uniform(0.12, 0.5)
     block = rng.uniform() < 0.55
     plans = []
     for p in range(2):
-        plan = scene.stand(p, scene.spot((-gap / 2, gap / 2)[p]), scene.facing(p))
-        _fighting_stance(scene, plan, p)
+        plan = scene.stand(p, scene.spot((close / 2 - gap, close / 2)[p]), scene.facing(p))
+        _fighting_stance(scene, plan)
         plans.append(plan)
     count = int(rng.integers(1, 4))
     ready = rng.uniform(-0.6, 0.5)
     when, blows = max(ready, 0) + rng.uniform(0.7, 1.3), []
     hand = int(rng.integers(2))
     for _ in range(count):
-        out = rng.uniform(0.28, 0.40)
+        out = rng.uniform(0.31, 0.42)
         react = rng.uniform(0.12, 0.24)
         blows.append((when, out, react, hand))
         when += out + rng.uniform(0.55, 1.1)
         hand = 1 - hand if rng.uniform() < 0.6 else hand
     first, last = blows[0], blows[-1]
+    # The striker steps in for the first punch and out after the last.
+    plans[0].step_pair(first[0] - rng.uniform(0.40, 0.55), scene.spot(-close / 2), scene.facing(0), rng.uniform(0.30, 0.36),
+                       gap=0.05, first=_lead(plans[0]))
+    if rng.uniform() < 0.7:
+        when = plans[0].step_pair(last[0] + last[1] + rng.uniform(0.15, 0.5), scene.spot(close / 2 - gap * rng.uniform(0.9, 1.1)),
+                                  scene.facing(0), 0.36, first=1 - _lead(plans[0]))
     step = not block and rng.uniform() < 0.5
     side = 1.0 if last[3] == 1 else -1.0
     if step:
-        place = scene.spot(gap / 2 + rng.uniform(0.0, 0.15), -side * rng.uniform(0.2, 0.32))
+        place = scene.spot(close / 2 + rng.uniform(0.0, 0.15), -side * rng.uniform(0.2, 0.32))
         plans[1].step_pair(last[0] + last[2], place, scene.facing(1), 0.3, gap=0.05)
     done = when + rng.uniform(0.1, 0.6)
     scene.perform()
@@ -51,7 +58,7 @@ def punch(scene: Scene):
     _blow_trunks(scene, blows, block)
     for person in scene.people:
         person.refresh()
-    _guard(scene, crouch)
+    _guard(scene, crouch, block)
     contacts = _blows(scene, blows, block)
     kind = "block" if block else "dodge"
     hands = (SIDE[first[3]], SIDE[_blocker(first[3])])
@@ -61,7 +68,7 @@ def punch(scene: Scene):
     return scene.cut("punch", kind, hands, contacts, start, min(end, start + 8.0), lowest_pelvis=0.5)
 
 
-def _fighting_stance(scene, plan, p):
+def _fighting_stance(scene, plan):
     """One foot ahead, wider than standing: footprints are set before anything is built on them."""
     rng = scene.rng
     plan.stance.half *= rng.uniform(1.05, 1.3)
@@ -69,6 +76,11 @@ def _fighting_stance(scene, plan, p):
     for foot in (0, 1):
         place, yaw = plan.foot_at(foot, plan.center, plan.yaw)
         plan.plants[foot][0].place, plan.plants[foot][0].yaw = place, yaw
+
+
+def _lead(plan):
+    """The foot that stands ahead."""
+    return 0 if plan.stance.stagger > 0 else 1
 
 
 def _blocker(hand):
@@ -96,14 +108,15 @@ def _blow_trunks(scene, blows, block):
             b.shift(left=-np.sign(roll) * rng.uniform(0.08, 0.15) * lean, up=-rng.uniform(0.03, 0.09) * lean)
 
 
-def _guard(scene, weight):
-    """Both hands in front of the chin, wobbling a little."""
+def _guard(scene, weight, block):
+    """Both hands in front of the chin; who dodges keeps them low and close, out of the fist's way."""
     rng = scene.rng
-    for person in scene.people:
+    for p, person in enumerate(scene.people):
+        low = np.array([0.0, 0.0, 0.0]) if block or p == 0 else np.array([0.03, -0.30, -0.14])
         lead = int(rng.integers(2))
         for side in (0, 1):
             across = 1.0 if side == 0 else -1.0
-            spot = GUARD[0 if side == lead else 1] + rng.normal(0, 0.04, 3)
+            spot = GUARD[0 if side == lead else 1] + low + rng.normal(0, 0.04, 3)
             goal = person.places[:, 9] + R.rotate(person.turns[:, 9], (spot * [across, 1, 1] + [0, 0.34, 0]) * person.arm)
             person.reach(side, weight, goal, None, person.pole(side, out=0.35, down=1.0, back=0.1), pronation=0.0)
 
@@ -146,8 +159,7 @@ def _blows(scene, blows, block):
 def push(scene: Scene):
     """Both palms on the other's shoulders; the pushed one sways, or takes one to three recovery steps."""
     rng, t = scene.rng, scene.times
-    size = np.mean(scene.legs)
-    gap = rng.uniform(0.66, 0.78) * size
+    gap = rng.uniform(0.66, 0.76) * min(scene.legs[0], np.mean(scene.legs))
     braced = rng.uniform() < 0.2
     begin = rng.uniform(0.5, 1.4)
     a_plan = scene.stand(0, scene.spot(-gap / 2 - 0.0), scene.facing(0))
@@ -167,7 +179,7 @@ def push(scene: Scene):
     if not braced:
         when, first = touch + lag + 0.05, int(rng.integers(2))
         for k in range(int(rng.integers(1, 4))):
-            back += rng.uniform(0.28, 0.5) * (0.8**k)
+            back += rng.uniform(0.24, 0.42) * (0.85**k)
             place = scene.spot(gap / 2 + back, rng.normal(0, 0.05))
             settle = b_plan.step_pair(when, place, scene.facing(1) + rng.normal(0, 0.1), rng.uniform(0.26, 0.34), first, 0.03)
             when = settle + rng.uniform(0.03, 0.1)
