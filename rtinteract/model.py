@@ -14,7 +14,7 @@ from rtinteract.config import ModelConfig
 from rtinteract.errors import CheckpointError, ConfigError, MotionError
 from rtinteract.features.canonical import frame_of
 from rtinteract.motion import MODEL_FPS, Motion
-from rtinteract.pipeline import Pipeline, Poses, offsets_of
+from rtinteract.pipeline import Pipeline, Poses, body_of
 from rtinteract.rollout import Sampling, Scene, roll_out
 from rtinteract.stream import ReactionStream, StreamConfig
 from rtinteract.text import PromptEncoder
@@ -81,8 +81,7 @@ class Model:
 
     def reconstruct(self, motion: Motion) -> Motion:
         """The motion through the codec and back, in its own place in the world; SMPL-22 at 30 Hz, as long as before."""
-        poses = Poses.of(motion.to_model(), self.device)
-        offsets = offsets_of(poses)
+        poses, offsets = self._known(motion)
         pieces = []
         for start in range(0, len(poses), self.config.window):
             piece = poses[start:start + self.config.window]
@@ -105,10 +104,11 @@ class Model:
         conditions = self._conditions(text, len(actors))
         scenes = []
         for motion, condition in zip(actors, conditions, strict=True):
-            known = Poses.of(motion.to_model(), self.device)
-            scene = Scene(len(known), [known, None], self._keep(len(known), actor=True), condition)
+            known, body = self._known(motion)
+            scene = Scene(len(known), [known, None], self._keep(len(known), actor=True), condition, offsets=[body, None])
             if start is not None:
-                begin = Poses.of(start.to_model(), self.device)[:len(known)]
+                begin, scene.offsets[1] = self._known(start)
+                begin = begin[:len(known)]
                 scene.source[1] = begin.repeated_last(len(known) - len(begin))
                 scene.keep[1, :len(begin)] = True
             scenes.append(scene)
@@ -141,7 +141,7 @@ class Model:
 
         ``mask`` is boolean, True where to fill: [2] persons, [2, T] frames at 30 Hz, or [2, T, 22] joints of SMPL-22.
         """
-        known = [Poses.of(m.to_model(), self.device) for m in pair]
+        known, bodies = zip(*[self._known(m) for m in pair], strict=True)
         if len(known) != 2 or len(known[0]) != len(known[1]):
             raise MotionError(f"inpaint: expected two motions of one length, got {[len(k) for k in known]} frames at 30 Hz")
         frames = len(known[0])
@@ -149,8 +149,7 @@ class Model:
         if fill.shape not in ((2,), (2, frames), (2, frames, 22)):
             raise MotionError(f"inpaint: expected a mask [2], [2, {frames}] or [2, {frames}, 22], got {list(fill.shape)}")
         fill = fill.reshape(*fill.shape, *([1] * (3 - fill.ndim))).expand(2, frames, 22)
-        scene = Scene(frames, list(known), ~fill, self._conditions(text, 1)[0])
-        scene.offsets = [offsets_of(k) for k in known]
+        scene = Scene(frames, list(known), ~fill, self._conditions(text, 1)[0], offsets=list(bodies))
         roll_out(self.pipeline, [scene], Sampling(iterations, guidance, top_k, temperature, seed, progress))
         return tuple(scene.made[p].motion(scene.offsets[p]) for p in range(2))
 
@@ -166,6 +165,11 @@ class Model:
         condition = self._conditions(text, 1)[0]
         return ReactionStream(self.parts, self.device, StreamConfig(**settings), None if condition is None else condition[None],
                               None if start is None else start.to_model())
+
+    def _known(self, motion: Motion) -> tuple[Poses, torch.Tensor]:
+        """A motion's poses in the model's form, and its body."""
+        motion = motion.to_model()
+        return Poses.of(motion, self.device), body_of(motion, self.device)
 
     def _keep(self, frames: int, actor: bool = False) -> torch.Tensor:
         keep = torch.zeros(2, frames, 22, dtype=torch.bool, device=self.device)

@@ -105,6 +105,11 @@ class Pipeline:
         return self.pose(self.decode_image(codes), frame, offsets)
 
 
+def body_of(motion: Motion, device="cpu") -> torch.Tensor:
+    """Rest offsets [22, 3] of the body of a Motion in the model's form."""
+    return torch.tensor(motion.skeleton.offsets, dtype=torch.float32, device=device)
+
+
 def offsets_of(poses: Poses) -> torch.Tensor:
     """Rest offsets [..., 22, 3] of the rigid body that poses [..., T] show."""
     return fit_offsets(poses.positions, poses.rotations)

@@ -38,8 +38,8 @@ class Sampling:
 class Scene:
     """One pair in the making: ``frames`` long.
 
-    ``source`` holds each person's known poses [frames] or None; ``keep`` [2, frames, 22] says which of them stay.
-    ``condition`` [C] is the encoded prompt, zeros for none.
+    ``source`` holds each person's known poses [frames] or None, ``offsets`` [22, 3] the body of whoever is known; ``keep``
+    [2, frames, 22] says which poses stay. ``condition`` [C] is the encoded prompt, None for none.
     """
 
     frames: int
@@ -114,8 +114,6 @@ class _WindowOf:
         for person in range(2):
             if scene.given(person):
                 made = scene.source[person][self.start:self.start + self.length]
-                if scene.offsets[person] is None:
-                    scene.offsets[person] = offsets_of(scene.source[person])
             else:
                 made = self._decoded(image[person:person + 1], person)
             fresh = made[self.past:]
@@ -124,9 +122,7 @@ class _WindowOf:
     def _decoded(self, image: torch.Tensor, person: int) -> Poses:
         scene = self.scene
         if scene.offsets[person] is None:
-            known = scene.source[person]
-            scene.offsets[person] = offsets_of(known) if known is not None else offsets_of(
-                Poses(*self.pipeline.representation.read(image[0])))
+            scene.offsets[person] = offsets_of(Poses(*self.pipeline.representation.read(image[0])))
         offsets = scene.offsets[person]
         posed = self.pipeline.pose(image, self.frame, offsets[None])
         decoded = Poses(posed.positions[0], posed.rotations[0])[:self.length]

@@ -19,7 +19,7 @@ from rtinteract.checkpoint import ModelParts
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame, frame_of
 from rtinteract.motion import Motion
-from rtinteract.pipeline import Pipeline, Poses, offsets_of
+from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of
 from rtinteract.sampler import sample_codes
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -90,15 +90,14 @@ class _Window:
     def poses(self) -> Poses:
         return Poses(self.positions, self.rotations)[self.size - self.filled:]
 
-    def bridge(self, gap: int, to: Poses) -> None:
-        """Replace the newest ``gap`` poses by a straight way from the one before them to the first pose of ``to``."""
+    def bridge(self, gap: int, to: Poses, offsets: torch.Tensor) -> None:
+        """Replace the newest ``gap`` poses of the body by a straight way from the one before them to the first of ``to``."""
         gap = min(gap, self.size - 1)
         before = self.size - gap - 1
         t = torch.arange(1, gap + 1, device=self.positions.device) / (gap + 1)
         a_root, b_root = self.positions[before, 0], to.positions[0, 0]
         root = a_root + (b_root - a_root) * t[:, None]
         turns = R.slerp(self.rotations[before].expand(gap, 22, 4), to.rotations[0].expand(gap, 22, 4), t[:, None].expand(gap, 22))
-        offsets = offsets_of(to)
         self.positions[before + 1:] = forward_kinematics(SMPL22, root, turns, offsets=offsets)
         self.rotations[before + 1:] = turns
 
@@ -119,20 +118,21 @@ class ReactionStream:
         self.config, self.condition = config, condition
         self.parts, self.device = parts, device
         self._start = None if reactor is None else Poses.of(reactor, device)
+        self._body = None if reactor is None else body_of(reactor, device)
         self.reset()
 
     def reset(self) -> None:
         """Forget both people; the next hop begins a new scene. Settings and prompt stay."""
         size = self.config.window
         self._actor, self._reactor = _Window(size, self.device), _Window(size, self.device)
-        self._pending: list[Poses] = []
+        self._pending: list[Motion] = []
         self._plan: tuple[Poses, Poses] | None = None
         self._frame: Frame | None = None
         self._age = 0
         self._missing = 0
         self._heard = 0
         self._hops = 0
-        self._offsets: torch.Tensor | None = None
+        self._offsets = self._body
         self._actor_offsets: torch.Tensor | None = None
         self.hop_seconds: deque[float] = deque(maxlen=4096)
 
@@ -153,15 +153,14 @@ class ReactionStream:
                 raise MotionError(f"stream.hop: expected {hop} frames, got {len(actor_frames)}; use stream.push() for any number")
             poses = Poses.of(actor_frames, self.device)
             if self._missing and self._actor.filled > self._missing:
-                self._actor.bridge(self._missing, poses)
+                self._actor.bridge(self._missing, poses, self._actor_offsets)
             self._missing = 0
             if self._actor_offsets is None:
-                self._actor_offsets = offsets_of(poses)
+                self._actor_offsets = body_of(actor_frames, self.device)
         self._actor.push(poses)
         if self._plan is not None:
             self._reactor.push(self._plan[0][:hop])
         elif self._start is not None:
-            self._offsets = offsets_of(self._start)
             self._reactor.push(self._start[max(0, len(self._start) - hop):].repeated_last(hop - len(self._start)))
         self._heard += hop
         self._age += hop
@@ -174,12 +173,11 @@ class ReactionStream:
 
     def push(self, actor_frames: Motion) -> list[Plan]:
         """Any number of the actor's frames; a plan for every hop they complete. Chunks of any size give the same plans."""
-        self._pending.append(Poses.of(actor_frames, self.device))
-        waiting = Poses.join(self._pending)
+        self._pending.append(actor_frames)
+        waiting = Motion.join(self._pending)
         plans, hop = [], self.config.hop
         while len(waiting) >= hop:
-            offsets = offsets_of(waiting[:hop]) if self._actor_offsets is None else self._actor_offsets
-            plans.append(self.hop(waiting[:hop].motion(offsets)))
+            plans.append(self.hop(waiting[:hop]))
             waiting = waiting[hop:]
         self._pending = [waiting] if len(waiting) else []
         return plans

@@ -48,7 +48,8 @@ class CodecTraining:
     def __post_init__(self):
         for name in ("frames", "shortest", "longest"):
             if getattr(self, name) % 4 or getattr(self, name) < 4:
-                raise ConfigError(f"{name}: expected a positive multiple of 4 frames, got {getattr(self, name)}; mend the configuration")
+                raise ConfigError(f"{name}: expected a positive multiple of 4 frames, got {getattr(self, name)}; mend the "
+                                  "configuration")
 
 
 def load_codec(path: Path) -> tuple[Codec, Normalizer, str, dict]:
@@ -68,8 +69,9 @@ class CodecStage(Stage):
         self.device = torch.device(loop.device)
         self.representation = base.get(config.representation)
         if (config.codec.joints, config.codec.features) != (self.representation.joints, self.representation.features):
-            raise ConfigError(f"codec.joints/features: expected {self.representation.joints} and {self.representation.features} for "
-                              f"representation {config.representation!r}, got {config.codec.joints} and {config.codec.features}")
+            raise ConfigError(f"codec.joints/features: expected {self.representation.joints} and {self.representation.features} "
+                              f"for representation {config.representation!r}, got {config.codec.joints} and "
+                              f"{config.codec.features}; mend the configuration")
         train = [c for c in solo if c.split == "train"]
         self.held_out = [c for c in solo if c.split != "train"]
         self.pools = [Pool.of_solo(train)] + ([Pool.of_pairs(pairs)] if pairs else [])
@@ -104,9 +106,9 @@ class CodecStage(Stage):
         w = self.config.metric
         with torch.autocast(self.device.type, enabled=False):
             reconstruction = out.reconstruction.float()
-            if hasattr(self.representation, "read"):
+            if hasattr(self.representation, "read_matrices"):
                 parts = {"feature": w.feature * torch.nn.functional.smooth_l1_loss(reconstruction, image, beta=w.feature_beta)}
-                parts |= terms(self.representation.read(self.normalizer.inverse(reconstruction)), positions, offsets, w)
+                parts |= terms(self.representation.read_matrices(self.normalizer.inverse(reconstruction)), positions, offsets, w)
             else:
                 parts = published_terms(reconstruction, image, self.normalizer)
             if self.config.codec.quantizer == "vq":
@@ -171,9 +173,10 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
     frames = float(sums[4])
     windowed = sum((len(c.motion) - representation.frames_lost) // window * window for c in clips)
     share = counts / counts.sum()
+    entropy = -(share * (share + 1e-9).log()).sum()
     return {"mpjpe": 1000 * float(sums[0]) / frames, "aligned": 1000 * float(sums[1]) / frames,
             "windows": 1000 * float(sums[5]) / max(windowed, 1), "slide_cm_s": float(sums[2] / sums[3].clamp(min=1)),
-            "codes_used": float((counts > 0).float().mean()), "perplexity": float(torch.exp(-(share * (share + 1e-9).log()).sum()))}
+            "codes_used": float((counts > 0).float().mean()), "perplexity": float(torch.exp(entropy))}
 
 
 def train_codec(config: CodecTraining, solo: list, pairs: list | None = None, *, out: Path, steps: int | None = None,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from rtinteract import rotation as R
 from rtinteract.features.body import _levels
 from rtinteract.skeleton import SMPL22_FEET, SMPL22_PARENTS
 
@@ -20,7 +19,7 @@ FPS = 30.0
 
 @dataclass(frozen=True)
 class MetricWeights:
-    """Weights of the terms; ``feature_beta`` is where the normalised loss turns from square to absolute, ``metre_beta`` likewise."""
+    """Weights of the terms; ``feature_beta`` (normalised) and ``metre_beta`` are where a loss turns from square to absolute."""
 
     feature: float = 1.0
     position: float = 4.0
@@ -34,22 +33,24 @@ class MetricWeights:
 
 
 def kinematics(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Positions [..., 22, 3] from roots [..., 3], rotations [..., 22, 4] and offsets [..., 22, 3], a tree level at a time."""
-    places, turns = [root] + [None] * 21, [rotations[..., 0, :]] + [None] * 21
-    offsets = offsets.expand(*rotations.shape[:-1], 3)
+    """Positions [..., 22, 3] from roots [..., 3], matrices [..., 22, 3, 3] and offsets [..., 22, 3], a tree level at a time."""
+    places, turns = [root] + [None] * 21, [rotations[..., 0, :, :]] + [None] * 21
     for level in _levels():
         joints = list(level)
-        parents = torch.stack([turns[SMPL22_PARENTS[j]] for j in level], -2)
+        parents = torch.stack([turns[SMPL22_PARENTS[j]] for j in level], -3)
         at = torch.stack([places[SMPL22_PARENTS[j]] for j in level], -2)
-        here, turned = at + R.rotate(parents, offsets[..., joints, :]), R.multiply(parents, rotations[..., joints, :])
+        here = at + (parents * offsets[..., joints, None, :]).sum(-1)
+        turned = parents @ rotations[..., joints, :, :]
         for i, j in enumerate(level):
-            places[j], turns[j] = here[..., i, :], turned[..., i, :]
+            places[j], turns[j] = here[..., i, :], turned[..., i, :, :]
     return torch.stack(places, -2)
 
 
 def planted(positions: torch.Tensor) -> torch.Tensor:
-    """Which feet [..., T - 1, 4] stand still from a frame to the next: slower than 0.15 m/s and near the floor (InterMask's heights
-    of 0.12 m for an ankle and 0.05 m for a toe, with room for shoes)."""
+    """Which feet [..., T - 1, 4] stand still from a frame to the next: slower than 0.15 m/s and near the floor.
+
+    InterMask's heights are 0.12 m for an ankle and 0.05 m for a toe; real captures wear shoes, so 0.03 m are added.
+    """
     feet = positions[..., list(SMPL22_FEET), :]
     speed = (feet[..., 1:, :, :] - feet[..., :-1, :, :]).norm(dim=-1) * FPS
     height = torch.tensor([0.15, 0.08, 0.15, 0.08], device=positions.device)
@@ -58,7 +59,7 @@ def planted(positions: torch.Tensor) -> torch.Tensor:
 
 def terms(read: tuple[torch.Tensor, torch.Tensor], truth: torch.Tensor, offsets: torch.Tensor,
           w: MetricWeights) -> dict[str, torch.Tensor]:
-    """Weighted terms of decoded (positions [B, T, 22, 3], rotations [B, T, 22, 4]) against true positions; bodies [B, 22, 3].
+    """Weighted terms of decoded (positions [B, T, 22, 3], matrices [B, T, 22, 3, 3]) against true positions; bodies [B, 22, 3].
 
     position: every joint in the canonical frame; root: the pelvis alone (it carries all others); kinematics: joints by the
     decoded rotations on the true body; velocity: m/s of every joint; slide: m/s of a foot where the true one is planted.

@@ -26,6 +26,8 @@ def _levels() -> tuple[tuple[int, ...], ...]:
 
 _CHILDREN = tuple(tuple(j for j, p in enumerate(SMPL22_PARENTS) if p == i) for i in range(22))
 _PARENTS = list(SMPL22_PARENTS[1:])
+# Knees, ankles, elbows, wrists: the ends of the bones that retargeting turns into SMPL-22's rest directions.
+_LIMBS = (4, 5, 7, 8, 18, 19, 20, 21)
 
 
 def world_rotations(rotations: torch.Tensor) -> torch.Tensor:
@@ -42,16 +44,16 @@ def world_rotations(rotations: torch.Tensor) -> torch.Tensor:
 def fit_offsets(positions: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
     """Rest offsets [..., 22, 3] in metres of the body that positions [..., T, 22, 3] and local rotations [..., T, 22, 4] show.
 
-    Lengths are medians over time. A bone that is its parent's only child keeps SMPL-22's rest direction, because every
-    retargeted body shares it; where several bones leave one joint (pelvis, chest) the direction is averaged over the clip.
+    Lengths are medians over time. Limbs keep SMPL-22's rest direction, because every retargeted body shares it; the trunk,
+    the collars and the feet differ from body to body, so theirs is averaged over the clip.
     """
     bones = positions[..., 1:, :] - positions[..., _PARENTS, :]
     lengths = bones.norm(dim=-1).median(dim=-2).values
     rest = torch.tensor(SMPL22.offsets[1:], dtype=positions.dtype, device=positions.device)
     world = world_rotations(rotations)
     seen = R.rotate(R.inverse(world[..., _PARENTS, :]), bones).mean(dim=-3)
-    alone = torch.tensor([len(_CHILDREN[p]) == 1 for p in _PARENTS], device=positions.device)[:, None]
-    direction = R.normalize(torch.where(alone, rest.expand_as(seen), seen))
+    limb = torch.tensor([j in _LIMBS for j in range(1, 22)], device=positions.device)[:, None]
+    direction = R.normalize(torch.where(limb, rest.expand_as(seen), seen))
     offsets = direction * lengths[..., None]
     return torch.cat([torch.zeros_like(offsets[..., :1, :]), offsets], -2)
 

@@ -77,13 +77,18 @@ class Hybrid(Representation):
     def read(self, image):
         """image [..., T, 22, 12] -> positions [..., T, 22, 3] and local rotations [..., T, 22, 4] as the rows say them.
 
-        Bones are not yet rigid; `decode` makes them so. Differentiable, for losses in metres.
+        Bones are not yet rigid; `decode` makes them so.
         """
-        rotations = R.from_6d(image[..., 6:])
-        yaw = _heading(rotations[..., 0, :])
+        positions, matrices = self.read_matrices(image)
+        return positions, R.from_matrix(matrices)
+
+    def read_matrices(self, image):
+        """As `read`, rotations as matrices [..., T, 22, 3, 3]: cheap to differentiate, for losses in metres."""
+        turns = R.matrix_from_6d(image[..., 6:])
+        yaw = R.heading(turns[..., 0, :, 0])
         settled = _settle(_unwrap(yaw), image[..., 0, 4] / FPS)
-        spin = R.yaw(settled - yaw)
-        rotations = torch.cat([R.multiply(spin, rotations[..., 0, :])[..., None, :], rotations[..., 1:, :]], -2)
+        spin = R.to_matrix(R.yaw(settled - yaw))
+        turns = torch.cat([(spin @ turns[..., 0, :, :])[..., None, :, :], turns[..., 1:, :, :]], -3)
         step = R.rotate(R.yaw(settled), torch.stack(
             [image[..., 0, 3], torch.zeros_like(settled), image[..., 0, 5]], -1)) / FPS
         x = _settle(image[..., 0, 0], step[..., 0])
@@ -91,7 +96,7 @@ class Hybrid(Representation):
         root = torch.stack([x, image[..., 0, 1], z], -1)
         floor = torch.stack([x, torch.zeros_like(x), z], -1)
         joints = R.rotate(R.yaw(settled)[..., None, :], image[..., 1:, :3]) + floor[..., None, :]
-        return torch.cat([root[..., None, :], joints], -2), rotations
+        return torch.cat([root[..., None, :], joints], -2), turns
 
     def decode(self, image, offsets=None):
         """image [..., T, 22, 12] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] of one rigid body."""

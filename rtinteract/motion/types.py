@@ -77,6 +77,17 @@ class Motion:
         positions = R.rotate(q, self.positions) + np.asarray(translation, dtype=np.float64)
         return replace(self, positions=positions, rotations=rotations)
 
+    @classmethod
+    def join(cls, parts) -> Motion:
+        """Clips of one body and frame rate, one after the other; MotionError where they differ."""
+        first = parts[0]
+        for part in parts[1:]:
+            if not part.skeleton.same_tree(first.skeleton) or part.fps != first.fps:
+                raise MotionError(f"motion: expected clips of skeleton {first.skeleton.name!r} at {first.fps:g} fps, got "
+                                  f"{part.skeleton.name!r} at {part.fps:g} fps; retarget or resample first")
+        return replace(first, positions=np.concatenate([p.positions for p in parts]),
+                       rotations=np.concatenate([p.rotations for p in parts]))
+
     def with_notes(self, *notes: str) -> Motion:
         """The same clip with further notes."""
         return replace(self, notes=self.notes + notes)
