@@ -47,7 +47,8 @@ class Augmentation:
     @classmethod
     def none(cls) -> Augmentation:
         """Plain crops, each in the frame of its own first pose."""
-        return cls(mirror=0.0, scale=(1.0, 1.0), warp=(1.0, 1.0), anchor_first=1.0, anchor_inside=0.0, anchor_noise=0.0, elsewhere=0.0)
+        return cls(mirror=0.0, scale=(1.0, 1.0), warp=(1.0, 1.0), anchor_first=1.0, anchor_inside=0.0, anchor_noise=0.0,
+                   elsewhere=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,10 @@ class Crops:
 
 
 class Pool:
-    """Clips of P people one after the other: ``root`` [frames, P, 3], ``rotations`` [frames, P, 22, 4], ``offsets`` [clips, P, 22, 3]."""
+    """Clips of P people, one after the other.
+
+    ``root`` [frames, P, 3], ``rotations`` [frames, P, 22, 4], ``offsets`` [clips, P, 22, 3], ``lengths`` and ``starts`` [clips].
+    """
 
     def __init__(self, clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]]):
         if not clips:
@@ -93,8 +97,8 @@ class Pool:
         """Clip indices [batch], likelier the more crops of ``frames`` frames a clip has; ConfigError if none is long enough."""
         room = (self.lengths - frames + 1).clamp(min=0).double()
         if room.sum() == 0:
-            raise ConfigError(f"training data: expected clips of at least {frames} frames, the longest has {int(self.lengths.max())}; "
-                              "shorten the crops or add longer clips")
+            raise ConfigError(f"training data: expected clips of at least {frames} frames, got "
+                              f"{int(self.lengths.max())} at most; shorten the crops or add longer clips")
         # Capped, so that a few long recordings do not crowd out the short clips.
         return torch.multinomial(room.clamp(max=600), batch, replacement=True, generator=g)
 
@@ -124,12 +128,13 @@ def uniform(g: torch.Generator, shape, low: float, high: float) -> torch.Tensor:
 
 
 def mirrored(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor, which: torch.Tensor):
-    """Left and right swapped (x flipped) where ``which`` [B] is true: roots [B, P, T, 3], rotations [..., 22, 4], offsets."""
+    """Left and right swapped (x flipped) where ``which`` [B]: roots [B, P, T, 3], rotations [B, P, T, 22, 4], offsets."""
     swap = list(SMPL22_MIRROR)
     flip = torch.tensor([-1.0, 1.0, 1.0])
     turn = torch.tensor([1.0, 1.0, -1.0, -1.0])
     w = which[:, None, None]
-    return (torch.where(w[..., None], root * flip, root), torch.where(w[..., None, None], rotations[..., swap, :] * turn, rotations),
+    return (torch.where(w[..., None], root * flip, root),
+            torch.where(w[..., None, None], rotations[..., swap, :] * turn, rotations),
             torch.where(w[..., None], offsets[..., swap, :] * flip, offsets))
 
 
@@ -138,8 +143,8 @@ def _anchor_times(frames: int, start: torch.Tensor, speed: torch.Tensor, a: Augm
     kind = torch.rand(batch, generator=g)
     inside = uniform(g, (batch,), 0, frames - 1)
     back = -uniform(g, (batch,), 0, max(a.anchor_back, 1))
-    offset = torch.where(kind < a.anchor_first, torch.zeros(batch), torch.where(kind < a.anchor_first + a.anchor_inside, inside, back))
-    return start + offset * speed
+    offset = torch.where(kind < a.anchor_first + a.anchor_inside, inside, back)
+    return start + offset.masked_fill(kind < a.anchor_first, 0.0) * speed
 
 
 def _shift_frame(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
@@ -195,8 +200,8 @@ def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generat
     return Crops(positions, rotations, offsets, clip, which)
 
 
-def whole(representation: Representation, positions: torch.Tensor, rotations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A whole clip ([T, 22, 3], [T, 22, 4] in the world) in its own first frame: positions, rotations and image, cut to whole columns."""
+def whole(representation: Representation, positions: torch.Tensor, rotations: torch.Tensor):
+    """A whole clip ([T, 22, 3], [T, 22, 4], world) in its own first frame, cut to whole columns: positions, rotations, image."""
     rows = representation.rows(len(positions)) // FRAMES_PER_COLUMN * FRAMES_PER_COLUMN
     frames = rows + representation.frames_lost
     positions, rotations = to_frame(frame_of(positions[0]), positions[:frames], rotations[:frames])
@@ -209,8 +214,8 @@ _HYBRID_ROOT_GROUPS = ((0, 2), (1,), (3, 5), (4,), (6, 7, 8, 9, 10, 11))
 _FLOOR = {0: 0.02, 1: 0.02, 2: 0.02, 3: 0.1, 4: 0.1, 5: 0.1}
 
 
-def statistics(representation: Representation, pools: list[Pool], a: Augmentation, frames: int, *, seed_generator: torch.Generator,
-               batches: int = 40, batch: int = 64) -> Normalizer:
+def statistics(representation: Representation, pools: list[Pool], a: Augmentation, frames: int, *,
+               seed_generator: torch.Generator, batches: int = 40, batch: int = 64) -> Normalizer:
     """A normaliser from augmented crops: the mean of each channel, a std for each row and group of like channels.
 
     One std for a group keeps directions comparable; its floor keeps a channel that hardly moves from exploding.

@@ -131,9 +131,6 @@ class Stage(ABC):
     def loss(self, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Scalar loss and the terms to log."""
 
-    def after_step(self, step: int) -> None:
-        """Called after each optimiser step; for counters that are not weights."""
-
     @abstractmethod
     def validate(self, weights: dict[str, torch.Tensor]) -> dict[str, float]:
         """Held-out metrics with these (averaged) weights; leaves ``model`` as it was."""
@@ -197,7 +194,7 @@ class _Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            log.warning("TensorBoard is not installed, so curves go to metrics.jsonl only; pip install 'rtinteract[train]' adds it")
+            log.warning("TensorBoard is not installed: curves go to metrics.jsonl only; pip install 'rtinteract[train]' adds it")
             self._writer = None
         else:
             self._writer = SummaryWriter(folder / "tensorboard")
@@ -239,9 +236,9 @@ class Trainer:
             torch.set_num_threads(loop.threads)
         fast = has_fast_bfloat16(self.device) if loop.precision == "auto" else loop.precision == "bfloat16"
         self.autocast = torch.bfloat16 if fast else None
-        parameters = [p for p in stage.model.parameters() if p.requires_grad]
-        self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(parameters, lr=loop.learning_rate, betas=tuple(loop.betas), weight_decay=loop.weight_decay)
+        self.parameters = [p for p in stage.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=loop.learning_rate, betas=tuple(loop.betas),
+                                           weight_decay=loop.weight_decay)
         self.ema = Ema(stage.model, loop.ema)
         self.step, self.spent_s = 0, 0.0
         self.metrics: dict[str, float] = {}
@@ -300,13 +297,12 @@ class Trainer:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.loop.gradient_norm)
         if not math.isfinite(float(norm)) or not math.isfinite(float(loss.detach())):
-            raise Diverged(f"{self.name}: expected a finite loss at step {self.step}, got loss {float(loss.detach())} with gradient "
-                           f"norm {float(norm)}; the saved state is from before it: lower the learning rate and start again, or look "
-                           "for broken clips")
+            raise Diverged(f"{self.name}: expected a finite loss at step {self.step}, got loss {float(loss.detach())} with "
+                           f"gradient norm {float(norm)}; the saved state is from before it: lower the learning rate and start "
+                           "again, or look for broken clips")
         self.optimizer.step()
         self.step += 1
         self.ema.update(self.stage.model, self.step)
-        self.stage.after_step(self.step)
         return loss.detach(), {k: v.detach() for k, v in terms.items()} | {"gradient_norm": norm.detach()}
 
     def validate(self, board: _Board) -> None:

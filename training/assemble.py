@@ -1,0 +1,32 @@
+"""One model file from the stages' results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rtinteract.training.codec import load_codec
+from rtinteract.training.transformer import load_transformer
+
+from rtinteract.checkpoint import ModelParts, save_model
+from rtinteract.config import ModelConfig
+from rtinteract.errors import CheckpointError
+
+
+def assemble(codec_file: Path, transformer_file: Path, out: Path, *, name: str = "rtinteract-small", window: int = 64,
+             half: bool = True, card: dict | None = None) -> ModelParts:
+    """Write ``out``, one model of codec, transformer, text encoder and tokenizer; ``half`` stores the weights as float16.
+
+    ``card`` adds to the stages' own cards. CheckpointError if the transformer was trained on another codec.
+    """
+    codec, normalizer, representation, codec_card = load_codec(codec_file)
+    trained = load_transformer(transformer_file)
+    if trained.codec != codec.config or trained.representation != representation:
+        raise CheckpointError(f"{transformer_file}: expected a transformer of the codec in {codec_file}, got one of another "
+                              "configuration or representation; give the codec file it was trained with")
+    config = ModelConfig(representation=representation, codec=codec.config, transformer=trained.transformer.config,
+                         text=trained.text.config, window=window, name=name)
+    about = {"codec": codec_card, "transformer": {k: v for k, v in trained.card.items() if k != "codec"}, **(card or {})}
+    parts = ModelParts(config, codec, normalizer, trained.transformer, trained.text, trained.tokenizer, about)
+    save_model(out, parts, dtype=torch.float16 if half else None)
+    return parts

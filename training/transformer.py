@@ -1,0 +1,323 @@
+"""Train the Inter-M transformer, its text encoder with it, on pairs seen through a frozen codec."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rtinteract.training import masks
+from rtinteract.training.codec import load_codec
+from rtinteract.training.data import Augmentation, Pool, crops
+from rtinteract.training.state import load_stage, save_stage
+from rtinteract.training.text import Vocabulary, fit_tokenizer, groups_of, load_text, small_text, swap_sides
+from rtinteract.training.trainer import (
+    LoopConfig,
+    Result,
+    Stage,
+    Trainer,
+    borrowed,
+    generator,
+    has_fast_bfloat16,
+    with_limits,
+)
+from torch import nn
+
+from rtinteract.config import CodecConfig, TextConfig, TransformerConfig, from_dict, to_dict
+from rtinteract.errors import ConfigError
+from rtinteract.features import base
+from rtinteract.text import TextEncoder
+from rtinteract.transformer import InterMTransformer
+
+log = logging.getLogger(__name__)
+
+RANDOM, INTERACTION, STREAMING = range(3)
+MODES = ("random", "interaction", "streaming")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a sample trains. The rest of 1 is random masking.
+
+    ``interaction`` hides one person whole (``reactor`` of them the second, whose partner owns the canonical frame);
+    ``streaming`` hides both people from "now" on and shows the past as a clip that ends there; ``cold`` of those hide the
+    second person's past too. ``whole`` of both start from everything hidden, as a sampler does; the others show a part.
+    ``horizon`` columns at most are hidden in ``near`` of the streaming batches, any number in the others.
+    ``text_dropped`` of random samples lose their text; ``reaction_text_dropped`` of the others, because reacting usually
+    has none. ``history_noise`` of the past's tokens are wrong, as a model's own past is.
+    """
+
+    interaction: float = 0.3
+    reactor: float = 0.8
+    streaming: float = 0.4
+    cold: float = 0.1
+    whole: float = 0.3
+    horizon: int = 6
+    near: float = 0.7
+    text_dropped: float = 0.1
+    reaction_text_dropped: float = 0.4
+    history_noise: float = 0.02
+
+    def __post_init__(self):
+        for name, value in to_dict(self).items():
+            if name != "horizon" and not 0 <= value <= 1:
+                raise ConfigError(f"shares.{name}: expected a share in [0, 1], got {value}; mend the configuration")
+        if self.interaction + self.streaming > 1:
+            raise ConfigError(f"shares: expected interaction + streaming of at most 1, got {self.interaction + self.streaming}")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The transformer's own sizes; codes, code width and body parts come from the codec, the condition from the text encoder."""
+
+    width: int = 128
+    heads: int = 4
+    layers: int = 4
+    ff: int = 384
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class TransformerTraining:
+    """Everything that decides a transformer training. A batch's crops have one length: ``shortest`` to ``longest`` frames, or
+    with share ``long`` up to ``most``; the batch shrinks as crops grow, so that a step costs about the same."""
+
+    sizes: Sizes = field(default_factory=Sizes)
+    text: TextConfig = field(default_factory=small_text)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0, batch=32, learning_rate=4e-4, warmup=200))
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0))
+    shares: Shares = field(default_factory=Shares)
+    unroll: float = 1.0
+    first_frame: float = 0.6
+    shortest: int = 32
+    longest: int = 96
+    long: float = 0.15
+    most: int = 192
+    validation_batches: int = 4
+
+
+class Tokens(NamedTuple):
+    """A batch: input ids and labels [B, 2, S, N], tokens that each sample's schedule counts [B], text indices [B] (-1: no text),
+    modes [B]."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    schedule: torch.Tensor
+    texts: torch.Tensor
+    modes: torch.Tensor
+
+
+class TransformerStage(Stage):
+    """Pairs in, masked tokens out."""
+
+    def __init__(self, config: TransformerTraining, codec_file: Path, pairs: list, held_out: list | None, text_file: Path | None):
+        self.config, loop = config, config.loop
+        self.device = torch.device(loop.device)
+        self.codec, normalizer, self.name, self.codec_card = load_codec(codec_file)
+        self.codec.to(self.device).requires_grad_(False)
+        self.normalizer = normalizer.to(self.device)
+        self.representation = base.get(self.name)
+        if not held_out:
+            pairs, held_out = pairs[:-max(1, len(pairs) // 20)], pairs[-max(1, len(pairs) // 20):]
+        self.clips, self.pools = (pairs, held_out), (Pool.of_pairs(pairs), Pool.of_pairs(held_out))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(loop.seed)
+            encoder = self._text(text_file)
+            c = self.codec.config
+            self.shape = TransformerConfig(codes=c.codes, code_dim=c.code_dim, parts=c.parts, condition=self.text.width,
+                                           **to_dict(config.sizes))
+            self.model = nn.ModuleDict({"transformer": InterMTransformer(self.shape), "text": encoder}).to(self.device)
+        self._index_texts()
+        self.bfloat16 = has_fast_bfloat16(self.device) and loop.precision != "float32"
+        log.info("transformer: %d parameters, text %d (%d texts), %d pairs (%.1f min), %d held out",
+                 *(sum(p.numel() for p in m.parameters()) for m in (self.model["transformer"], encoder)), len(self.words.texts),
+                 len(pairs), sum(map(len, pairs)) / 1800, len(held_out))
+
+    def _text(self, text_file: Path | None) -> TextEncoder:
+        if text_file is not None:
+            encoder, self.tokenizer, self.text = load_text(text_file)
+            return encoder.train()
+        self.tokenizer, self.text = fit_tokenizer(groups_of(self.clips[0]), self.config.text)
+        return TextEncoder(self.text)
+
+    def _index_texts(self) -> None:
+        """Indices of each clip's texts, as they are and mirrored."""
+        clips = [c for side in self.clips for c in side]
+        texts = [f(t) for c in clips for t in c.texts for f in (str, swap_sides)]
+        self.words = Vocabulary(self.tokenizer, texts, self.text.max_tokens)
+        self.phrasings = tuple([[[self.words.index[f(t)] for t in c.texts] for f in (str, swap_sides)] for c in side]
+                               for side in self.clips)
+
+    def _frames(self, pool: Pool, g: torch.Generator) -> int:
+        config = self.config
+        low, high = config.shortest, config.longest
+        if float(torch.rand((), generator=g)) < config.long:
+            low, high = config.longest, config.most
+        frames = int(torch.randint(low // 4, high // 4 + 1, (), generator=g)) * 4
+        return pool.longest_crop(frames, config.augmentation.warp[1])
+
+    @torch.no_grad()
+    def codes(self, positions: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
+        """Codes [B, 2, S, N] (on the CPU) of crops [B, 2, T, 22, 3] and [B, 2, T, 22, 4] in their canonical frames."""
+        image = self.representation.encode(positions.flatten(0, 1).to(self.device), rotations.flatten(0, 1).to(self.device))
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            codes = self.codec.encode(self.normalizer(image))
+        return codes.cpu().unflatten(0, (-1, 2))
+
+    def _modes(self, batch: int, g: torch.Generator) -> torch.Tensor:
+        s, kind = self.config.shares, torch.rand(batch, generator=g)
+        return torch.where(kind < s.interaction, INTERACTION, torch.where(kind < s.interaction + s.streaming, STREAMING, RANDOM))
+
+    def _now(self, columns: int, g: torch.Generator) -> int:
+        """The first hidden column of a batch's streaming samples; at least one column is past and one is to come."""
+        s = self.config.shares
+        near = float(torch.rand((), generator=g)) < s.near
+        hidden = 1 + int(float(torch.rand((), generator=g)) * (min(s.horizon, columns - 1) if near else columns - 1))
+        return columns - hidden
+
+    def _texts(self, side: int, clip, mirrored, modes, g: torch.Generator) -> torch.Tensor:
+        pick = torch.rand(len(clip), generator=g).tolist()
+        found = []
+        for i, (c, m) in enumerate(zip(clip.tolist(), mirrored.tolist(), strict=True)):
+            texts = self.phrasings[side][c][int(m)]
+            found.append(texts[int(pick[i] * len(texts))] if texts else -1)
+        s = self.config.shares
+        dropped = torch.where(modes == RANDOM, s.text_dropped, s.reaction_text_dropped)
+        return torch.tensor(found).masked_fill(torch.rand(len(clip), generator=g) < dropped, -1)
+
+    def tokens(self, side: int, g: torch.Generator, a: Augmentation, frames: int, batch: int, modes: torch.Tensor) -> Tokens:
+        """Crops of training (side 0) or held-out (side 1) clips as a batch of masked tokens with the given modes [B]."""
+        s, k = self.config.shares, self.codec.config.codes
+        actor = torch.randint(2, (batch,), generator=g)
+        stay = (torch.rand(batch, generator=g) < self.config.first_frame) & (modes != STREAMING)
+        c = crops(self.pools[side], batch, frames + self.representation.frames_lost, a, g, actor=actor, stay=stay)
+        # The owner of the canonical frame comes first, as the actor does when the model reacts.
+        order = torch.stack([actor, 1 - actor], 1)
+        rows = torch.arange(batch)[:, None]
+        positions, rotations = c.positions[rows, order], c.rotations[rows, order]
+        codes = self.codes(positions, rotations)
+        parts, columns = codes.shape[2:]
+        now = self._now(columns, g)
+        lengths = torch.full((batch,), columns)
+        person = (torch.rand(batch, generator=g) < s.reactor).long()
+        cold = torch.rand(batch, generator=g) < s.cold
+        region = masks.inside(lengths, parts, columns).clone()
+        region[modes == INTERACTION] = masks.interaction_region(lengths, person, parts, columns)[modes == INTERACTION]
+        hidden = masks.streaming_region(lengths, torch.full((batch,), now), cold, torch.ones_like(person), parts, columns)
+        region[modes == STREAMING] = hidden[modes == STREAMING]
+        share = masks.cosine_share(torch.rand(batch, generator=g))
+        whole = (torch.rand(batch, generator=g) < s.whole) & (modes != RANDOM)
+        mask = masks.random_subset(region, torch.where(whole, 1.0, share), g)
+        inputs = masks.draw_corruption(codes, mask, k, g)
+        inputs = self._with_history(inputs, positions, rotations, modes == STREAMING, now, mask, g)
+        texts = self._texts(side, c.clip, c.mirrored, modes, g)
+        return Tokens(inputs, masks.labels_of(codes, mask), region.flatten(1).sum(1), texts, modes)
+
+    def _with_history(self, inputs, positions, rotations, streaming, now: int, mask, g: torch.Generator) -> torch.Tensor:
+        """The past of streaming samples as a stream sees it: encoded from a clip that ends now, with a few wrong tokens."""
+        noise = torch.rand(inputs.shape, generator=g) < self.config.shares.history_noise
+        wrong = torch.randint(self.codec.config.codes, inputs.shape, generator=g)
+        if not bool(streaming.any()):
+            return inputs
+        frames = now * self.codec.config.frames_per_column + self.representation.frames_lost
+        past = self.codes(positions[streaming][:, :, :frames], rotations[streaming][:, :, :frames])
+        past = torch.where(noise[streaming][..., :now], wrong[streaming][..., :now], past)
+        rows = inputs[streaming]
+        rows[..., :now] = torch.where(mask[streaming][..., :now], rows[..., :now], past)
+        inputs = inputs.clone()
+        inputs[streaming] = rows
+        return inputs
+
+    def batch(self, step: int) -> Tokens:
+        """The tokens of a step."""
+        config, g = self.config, generator(self.config.loop.seed, step, "transformer")
+        frames = self._frames(self.pools[0], g)
+        batch = max(1, config.loop.batch * 64 // frames)
+        return self.tokens(0, g, config.augmentation, frames, batch, self._modes(batch, g))
+
+    def condition(self, texts: torch.Tensor) -> torch.Tensor:
+        """Conditions [B, C] of text indices [B]; zeros where there is no text."""
+        out = torch.zeros(len(texts), self.text.width, device=self.device)
+        known = texts >= 0
+        if bool(known.any()):
+            different, back = texts[known].unique(return_inverse=True)
+            rows = self.model["text"](*self.words.of(different, self.device))
+            out = out.index_put((known.nonzero()[:, 0].to(self.device),), rows.float()[back.to(self.device)])
+        return out
+
+    def loss(self, batch: Tokens, step: int):
+        """Masked cross entropy of both passes."""
+        out = masks.transformer_loss(
+            self.model["transformer"], batch.inputs.to(self.device), batch.labels.to(self.device), self.condition(batch.texts),
+            None, unroll=self.config.unroll, schedule_tokens=batch.schedule.to(self.device))
+        return out.loss, {"cross_entropy": out.cross_entropy, "accuracy": out.accuracy,
+                          "unroll_cross_entropy": out.unroll_cross_entropy}
+
+    @torch.no_grad()
+    def validate(self, weights):
+        """Masked cross entropy and accuracy on held-out pairs, mode by mode, always the same crops and masks."""
+        found: dict[str, float] = {}
+        plain = Augmentation.none()
+        frames = self.pools[1].longest_crop(64, 1.0)
+        with borrowed(self.model, weights):
+            for mode, name in enumerate(MODES):
+                sums = torch.zeros(2)
+                for i in range(self.config.validation_batches):
+                    g = generator(0, i, f"validation/{name}")
+                    batch = self.tokens(1, g, plain, frames, 32, torch.full((32,), mode))
+                    labels = batch.labels.to(self.device)
+                    with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+                        logits = self.model["transformer"](batch.inputs.to(self.device), self.condition(batch.texts), None)
+                    sums += torch.stack(masks.masked_cross_entropy(logits, labels)).cpu()
+                found[f"{name}_loss"], found[f"{name}_accuracy"] = (sums / self.config.validation_batches).tolist()
+        return found
+
+    def export(self, path, weights, card):
+        """Transformer, text encoder and tokenizer."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"transformer": {}, "text": {}}
+        for key, value in weights.items():
+            prefix, _, name = key.partition(".")
+            parts[prefix][name] = value
+        config = {"transformer": to_dict(self.shape), "text": to_dict(self.text), "representation": self.name,
+                  "codec": to_dict(self.codec.config)}
+        save_stage(path, "transformer", config, parts, card | {"codec": self.codec_card}, {"tokenizer": self.tokenizer})
+
+
+class Trained(NamedTuple):
+    """What a transformer file holds."""
+
+    transformer: InterMTransformer
+    text: TextEncoder
+    tokenizer: str
+    representation: str
+    codec: CodecConfig
+    card: dict
+
+
+def load_transformer(path: Path) -> Trained:
+    """A trained transformer and text encoder (evaluation mode) from `train_transformer`'s file."""
+    about, parts = load_stage(path, "transformer")
+    config = about["config"]
+    transformer = InterMTransformer(from_dict(TransformerConfig, config["transformer"]))
+    transformer.load_state_dict(parts["transformer"])
+    text = TextEncoder(from_dict(TextConfig, config["text"]))
+    text.load_state_dict(parts["text"])
+    return Trained(transformer.eval(), text.eval(), about["texts"]["tokenizer"], config["representation"],
+                   from_dict(CodecConfig, config["codec"]), about["card"])
+
+
+def train_transformer(config: TransformerTraining, codec_file: Path, pairs: list, *, out: Path, held_out: list | None = None,
+                      text_file: Path | None = None, steps: int | None = None, minutes: float | None = None,
+                      threads: int | None = None, progress: bool = True, resume: bool = True) -> Result:
+    """Train on pair clips with the frozen codec of ``codec_file`` into ``out``/transformer.safetensors; continues a run it finds.
+
+    ``held_out`` pairs are only validated on (without them, the last twentieth of ``pairs``); ``text_file`` is `train_text`'s
+    result to start from.
+    """
+    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
+    if config.loop.threads:
+        torch.set_num_threads(config.loop.threads)
+    stage = TransformerStage(config, Path(codec_file), pairs, held_out, text_file)
+    return Trainer(stage, config.loop, config, Path(out), name="transformer", progress=progress, resume=resume).run()
