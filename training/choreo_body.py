@@ -45,7 +45,9 @@ class Performer:
         self.rng, self.times, self.offsets, self.plan = rng, times, offsets, plan
         self.leg = leg_length(offsets)
         self.arm = float(np.linalg.norm(offsets[18]) + np.linalg.norm(offsets[20]))
-        self.quiet = library.quiet[rng.integers(len(library.quiet))] if library.quiet else None
+        # Few captured spells are soon known by heart: the plain stance joins them.
+        spells = [*library.quiet, *[None] * (1 if len(library.quiet) < 8 else 0)]
+        self.quiet = spells[rng.integers(len(spells))]
         self.mood = (rng.uniform(0.4, 0.8), rng.uniform(0, 2), rng.uniform(0.972, 0.996))
         self.layers: list[tuple[Posture, np.ndarray]] = []
         self.reaching = [np.zeros(len(times)), np.zeros(len(times))]
@@ -112,6 +114,8 @@ class Performer:
         planted = phase == 0
         # A real toe rolls a little before it leaves and after it lands; a planted one here does not move at all.
         toes *= np.where(planted, 0.0, minjerk(phase / 0.2) * minjerk((1 - phase) / 0.2))[..., None]
+        # A swinging toe clears the floor from its first frame, else it reads as sliding.
+        toes[..., 1] = np.maximum(toes[..., 1], 0.018 * self.leg * np.sin(np.pi * phase))
         self.planted = planted
         world = R.multiply(R.yaw(yaws), feet)
         side = turned(yaws, toes[..., [0, 2]])

@@ -273,7 +273,8 @@ def spells_of(source) -> tuple[list[Spell], list[Spell]]:
     speed = np.linalg.norm(np.gradient(smooth(pos[:, 0], 0.1), axis=0), axis=-1) * FPS
     low = pos[:, 0, 1] < 0.93 * np.percentile(pos[:, 0, 1], 90)
     spine = R.rotate(fk(source.root, source.local, source.offsets)[1][:, 9], np.array([0.0, 1.0, 0.0]))[:, 1]
-    standing = (phase.max(1) == 0) & (speed < 0.3) & ~low & (spine > 0.93)
+    bent = np.abs(source.local[:, [3, 6, 9, 12, 15], 0]).min(1) < np.cos(0.8 / 2)
+    standing = ~bent & (phase.max(1) == 0) & (speed < 0.3) & ~low & (spine > 0.93)
     hands = pos[:, [20, 21]]
     hand_speed = smooth(np.linalg.norm(np.gradient(hands, axis=0), axis=-1).max(1) * FPS, 0.1)
     hips = pos[:, 0, 1][:, None]

@@ -1,0 +1,217 @@
+"""Composed pairs: coupling, contacts, feet, variety, determinism. Solo clips are made here; one suite uses ../shared."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rtinteract.training import choreography
+from rtinteract.training.choreo_body import Performer
+from rtinteract.training.choreo_source import Library
+from rtinteract.training.choreo_stage import PlainGait
+from rtinteract.training.choreography import KINDS, Rejected, compose, compose_many
+from rtinteract.training.locomotion import Path, Plan
+from rtinteract.training.pairs import load_pairs
+
+from rtinteract import rotation as R
+from rtinteract.errors import ConfigError
+from rtinteract.motion.files import read_motion
+from rtinteract.motion.types import Motion
+from rtinteract.skeleton import SMPL22, smpl22_with
+
+EMPTY = SimpleNamespace(quiet=[], gaits=[], gestures=[], bodies=[SMPL22.offsets])
+
+
+def solo(name, split, seed, walks):
+    """A made solo clip: plain steps along a path, or standing with an arm that goes up and down."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(150) / 30
+    plan = Plan(rng, 0.82, (0.0, 0.0), 0.3)
+    if walks:
+        plan.walk(0.3, Path((0.0, 0.0), 0.3, (1.6, 3.6), 0.6), PlainGait(rng, 0.82))
+    person = Performer(EMPTY, rng, times, SMPL22.offsets * (1 + 0.02 * seed), plan)
+    person.build()
+    person.refresh()
+    if not walks:
+        lift = np.clip(np.sin(times * 2.5), 0, 1)
+        target = person.places[:, 17] + R.rotate(person.turns[:, 9], np.array([-0.2, 0.1, 0.35]))
+        person.reach(1, lift, target)
+    motion = Motion.from_rotations(smpl22_with(person.offsets), person.root, person.rotations, 30)
+    return SimpleNamespace(motion=motion, text="", name=name, trial=name, split=split)
+
+
+@pytest.fixture(scope="module")
+def solos():
+    clips = [solo(f"{split}-{i}", split, i + 10 * (split == "test"), i % 2 == 0) for split in ("train", "test") for i in range(4)]
+    return clips
+
+
+@pytest.fixture(scope="module")
+def library(solos):
+    return Library(solos, "train")
+
+
+@pytest.fixture(scope="module")
+def clips(library):
+    """A few clips of every kind, and how often each reason rejected a draw."""
+    made, rejected = {}, Counter()
+    for kind in KINDS:
+        made[kind] = []
+        for seed in range(40):
+            try:
+                made[kind].append(compose(kind, library, seed))
+            except Rejected as fault:
+                rejected[fault.reason] += 1
+            if len(made[kind]) == 4:
+                break
+    return made, rejected
+
+
+def test_made_solo_clips_lend_walks_standing_and_gestures(library):
+    assert library.gaits and library.gestures and library.quiet
+    assert all(0.3 < g.step_legs < 1.2 for g in library.gaits)
+
+
+def test_every_kind_composes_finite_human_clips(clips):
+    made, rejected = clips
+    for kind, ones in made.items():
+        assert len(ones) == 4, (kind, rejected)
+        for clip in ones:
+            assert 3.0 <= len(clip) / clip.fps <= 8.05
+            assert clip.root.dtype == np.float32 and np.isfinite(clip.rotations).all()
+            for motion in clip.motions():
+                speed = np.linalg.norm(np.diff(motion.positions, axis=0), axis=-1) * 30
+                assert speed.max() < 6.2
+                assert motion.positions[..., 1].min() > -0.03
+                # Nobody is a statue: head and hands always move a little.
+                assert np.linalg.norm(motion.positions[:, 15].std(0)) > 1e-3
+    assert sum(rejected.values()) < 0.45 * (36 + sum(rejected.values()))
+
+
+def test_hands_meet_for_the_whole_contact(clips):
+    made, _ = clips
+    touched = [(kind, clip, c) for kind, ones in made.items() for clip in ones for c in clip.contacts]
+    assert {kind for kind, _, _ in touched} >= {"handshake", "high_five", "push"}
+    for kind, clip, contact in touched:
+        assert clip.contact_error(contact).max() <= 0.02
+        seconds = (contact.end - contact.start) / clip.fps
+        if kind == "high_five":
+            assert seconds < 0.25
+
+
+def test_planted_feet_do_not_slide(clips):
+    made, _ = clips
+    for ones in made.values():
+        for clip in ones:
+            for motion in clip.motions():
+                toes = motion.positions[:, [10, 11]]
+                floor = np.percentile(toes[..., 1], 5)
+                still = toes[..., 1] < floor + 0.0005
+                both = still[1:] & still[:-1]
+                slide = np.linalg.norm(np.diff(toes, axis=0)[..., [0, 2]], axis=-1)[both]
+                assert slide.max() < 0.003
+
+
+def test_the_mirror_follows_by_the_drawn_delay(clips):
+    made, _ = clips
+    for clip in made["mirror"]:
+        a, b = (m.positions[..., 1] - m.positions[:, :1, 1] for m in clip.motions())
+        lags = range(0, 27)
+        fits = [np.corrcoef(a[:len(a) - k, [20, 21]].ravel(), b[k:, [21, 20]].ravel())[0, 1] for k in lags]
+        assert max(fits) > 0.8
+        assert abs(int(np.argmax(fits)) / 30 - clip.meta["delay_s"]) <= 0.11
+
+
+def test_the_answer_comes_after_the_offer(clips):
+    made, _ = clips
+    for kind in ("handshake", "wave", "bow"):
+        for clip in made[kind]:
+            assert 0.0 <= clip.meta["delay_s"] <= 1.0
+            assert clip.meta["answer_at_s"] >= clip.meta["offer_at_s"]
+
+
+def test_bodies_and_texts_vary(clips):
+    made, _ = clips
+    bodies = [c.offsets[p] for ones in made.values() for c in ones for p in (0, 1)]
+    legs = [np.linalg.norm(b[4]) + np.linalg.norm(b[7]) for b in bodies]
+    assert np.std(legs) > 0.02 and 0.65 < min(legs) and max(legs) < 1.0
+    for kind, ones in made.items():
+        for clip in ones:
+            assert len(clip.texts) >= 5 and len(set(clip.texts)) == len(clip.texts)
+            assert not any("{" in text for text in clip.texts)
+            assert clip.kind == kind
+    assert any("right hand" in t or "left hand" in t for ones in made.values() for c in ones for t in c.texts)
+
+
+def test_refusals_have_texts_of_their_own(library):
+    answered, refused = set(), set()
+    for seed in range(60):
+        try:
+            clip = compose("handshake", library, seed)
+        except Rejected:
+            continue
+        (refused if clip.meta["refused"] else answered).update(clip.texts)
+        if clip.meta["refused"]:
+            assert not clip.contacts
+        if answered and refused:
+            break
+    assert answered and refused and not answered & refused
+
+
+def test_same_seed_same_clip_other_seed_other_clip(solos, library):
+    first = compose("bow", library, 5)
+    again = compose("bow", list(solos), 5)
+    assert (first.root == again.root).all() and (first.rotations == again.rotations).all() and first.texts == again.texts
+    other = compose("bow", library, 6)
+    assert other.root.shape != first.root.shape or not (other.root == first.root).all()
+
+
+def test_the_split_is_kept(solos):
+    clip = compose("wave", solos, 1, split="test")
+    assert all(name.startswith("test") for name in clip.meta["sources"])
+    with pytest.raises(ConfigError, match="unknown kind"):
+        compose("tango", solos, 1)
+
+
+def test_compose_many_goes_on_after_a_kill(tmp_path, library, monkeypatch):
+    monkeypatch.setattr(choreography, "SHARD", 2)
+    kinds = ("bow", "ignore", "punch")
+    whole = compose_many(tmp_path / "whole", library, 6, 3, progress=False, kinds=kinds)
+    assert sum(whole["kinds"].values()) == 6
+    assert 0 < whole["acceptance"] <= 1 and all(": " in reason for reason in whole["rejected"])
+    real, done = choreography.write_shard, []
+
+    def killed(path, clips):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(path)
+        real(path, clips)
+
+    monkeypatch.setattr(choreography, "write_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compose_many(tmp_path / "cut", library, 6, 3, progress=False, kinds=kinds)
+    monkeypatch.setattr(choreography, "write_shard", real)
+    stamp = done[0].stat().st_mtime_ns
+    report = compose_many(tmp_path / "cut", library, 6, 3, progress=False, kinds=kinds)
+    assert report == whole and done[0].stat().st_mtime_ns == stamp
+    for a, b in zip(load_pairs(tmp_path / "whole"), load_pairs(tmp_path / "cut"), strict=True):
+        assert (a.rotations == b.rotations).all() and a.texts == b.texts
+
+
+def test_real_solo_clips_lend_walks_and_pass_the_checks(shared):
+    folder = shared / "mocap" / "cmu-solo" / "expmap"
+    names = [f"walking/train_walking_{i}" for i in (1, 2, 3)] + [f"walking_extra/train_walking_{i}" for i in (31, 36, 40)]
+    names += ["basketball_signal/train_basketball_signal_3", "directing_traffic/train_directing_traffic_4"]
+    clips = [SimpleNamespace(motion=read_motion(folder / f"{name}.txt.xz").to_model()[2:], text="", name=name, trial=name,
+                             split="train") for name in names]
+    library = Library(clips, "train")
+    assert len(library.gaits) > 5 and library.quiet and library.gestures
+    passed = 0
+    for kind in KINDS:
+        for seed in range(5):
+            try:
+                compose(kind, library, seed)
+                passed += 1
+            except Rejected:
+                pass
+    assert passed > 0.7 * 5 * len(KINDS)
