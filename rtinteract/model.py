@@ -16,6 +16,7 @@ from rtinteract.features.canonical import frame_of
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.pipeline import Pipeline, Poses, body_of
 from rtinteract.rollout import Sampling, Scene, roll_out
+from rtinteract.skeleton import SMPL22
 from rtinteract.stream import ReactionStream, StreamConfig
 from rtinteract.text import PromptEncoder
 from rtinteract.transformer import InterMTransformer
@@ -45,6 +46,11 @@ def load(path: str | Path | None = None, device: str = "auto", precision: str = 
             raise CheckpointError(f"the shipped model {shipped} is missing; reinstall the package or give a path to load()")
         path = Path(str(shipped))
     return Model(load_model(path), where)
+
+
+def _in_place(start: Motion) -> Motion:
+    """A start in the model's form. One that is there already keeps its height: its few frames do not tell where the floor is."""
+    return start if start.skeleton.same_tree(SMPL22) and start.fps == MODEL_FPS else start.to_model()
 
 
 class Model:
@@ -92,23 +98,27 @@ class Model:
 
     def react(self, actor: Motion | Sequence[Motion], text: str | Sequence[str] | None = None, *, iterations: int = 12,
               guidance: float = 2.0, temperature: float = 1.0, top_k: float = 0.1, seed: int = 0,
-              start: Motion | None = None, progress: Progress | None = None):
+              start: Motion | Sequence[Motion] | None = None, progress: Progress | None = None):
         """The other person's motion for an actor's, in the actor's world; SMPL-22 at 30 Hz, as long as the actor's clip.
 
         A list of actors (and of texts) is sampled as one batch and gives a list. ``start`` is how the other person
-        begins: its frames are kept. ``progress(done, total)`` is called each iteration; answering False raises Cancelled.
+        begins, one for all or one an actor: its frames are kept. ``progress(done, total)`` is called each iteration; answering
+        False raises Cancelled.
         """
         actors = [actor] if isinstance(actor, Motion) else list(actor)
         if not actors:
             raise MotionError("react: expected at least one actor, got an empty list")
         conditions = self._conditions(text, len(actors))
+        starts = [start] * len(actors) if start is None or isinstance(start, Motion) else list(start)
+        if len(starts) != len(actors):
+            raise MotionError(f"react: expected one start for each of {len(actors)} actors, got {len(starts)}")
         scenes = []
-        for motion, condition in zip(actors, conditions, strict=True):
+        for motion, condition, first in zip(actors, conditions, starts, strict=True):
             known, body = self._known(motion)
             scene = Scene(len(known), [known, None], self._keep(len(known), actor=True), condition, offsets=[body, None])
-            if start is not None:
-                begin, scene.offsets[1] = self._known(start)
-                begin = begin[:len(known)]
+            if first is not None:
+                first = _in_place(first)
+                begin, scene.offsets[1] = Poses.of(first, self.device)[:len(known)], body_of(first, self.device)
                 scene.source[1] = begin.repeated_last(len(known) - len(begin))
                 scene.keep[1, :len(begin)] = True
             scenes.append(scene)
@@ -164,7 +174,7 @@ class Model:
             raise ConfigError(f"stream: unknown setting {', '.join(unknown)}; it knows {known}")
         condition = self._conditions(text, 1)[0]
         return ReactionStream(self.parts, self.device, StreamConfig(**settings), None if condition is None else condition[None],
-                              None if start is None else start.to_model())
+                              None if start is None else _in_place(start))
 
     def _known(self, motion: Motion) -> tuple[Poses, torch.Tensor]:
         """A motion's poses in the model's form, and its body."""

@@ -90,8 +90,8 @@ class _WindowOf:
         for person, poses in enumerate(self.known):
             if poses is None or not self.keep[person].any():
                 continue
-            # The past is encoded as it ends, not with what a stand-in would add after it.
-            whole = self.past if self.past and not self.scene.given(person) and self.scene.source[person] is None else len(poses)
+            # What is kept is encoded as it ends, not with what a stand-in would add after it.
+            whole = int(self.keep[person].any(1).nonzero()[-1]) + 1
             seen = self.pipeline.encode(Poses.stack([poses[:whole]]), self.frame)[0]
             kept = self._kept_tokens(self.keep[person])[:, :seen.shape[-1]]
             codes[person, :, :seen.shape[-1]] = torch.where(kept, seen, mask_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,22 @@ class Plan:
     actor: Motion
     start: int
     seconds: float
+
+
+def shown(plans: Sequence[Plan], hop: int) -> Motion:
+    """What a viewer saw of the reactor: ``hop`` frames of each plan; frame 0 is the stream's frame ``hop``."""
+    return Motion.join([plan.reactor[:hop] for plan in plans])
+
+
+def play(stream: ReactionStream, actor: Motion) -> Motion:
+    """A whole clip through a fresh stream, as fast as it goes; the reactor as `shown`, its frame 0 at the actor's ``hop``.
+
+    MotionError for a clip that is shorter than one hop.
+    """
+    plans = stream.push(actor)
+    if not plans:
+        raise MotionError(f"stream: expected at least {stream.config.hop} frames, got {len(actor)}; give a longer clip")
+    return shown(plans, stream.config.hop)
 
 
 class _Window:
@@ -175,12 +192,10 @@ class ReactionStream:
         """Any number of the actor's frames; a plan for every hop they complete. Chunks of any size give the same plans."""
         self._pending.append(actor_frames)
         waiting = Motion.join(self._pending)
-        plans, hop = [], self.config.hop
-        while len(waiting) >= hop:
-            plans.append(self.hop(waiting[:hop]))
-            waiting = waiting[hop:]
-        self._pending = [waiting] if len(waiting) else []
-        return plans
+        hop = self.config.hop
+        whole = len(waiting) // hop * hop
+        self._pending = [waiting[whole:]] if whole < len(waiting) else []
+        return [self.hop(waiting[at:at + hop]) for at in range(0, whole, hop)]
 
     def _foreseen(self) -> Poses:
         """The actor's next frames when none arrived: as the last plan has them within its horizon, then the last pose."""
