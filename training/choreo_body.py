@@ -130,7 +130,7 @@ class Performer:
     def _live(self):
         """Breathing and filtered noise: nobody stands like a statue."""
         t, rng = self.times, self.rng
-        wobble = noise(rng, (len(t), 9, 3), 0.45) * 0.011
+        wobble = noise(rng, (len(t), 9, 3), 0.45) * 0.015
         for k, joint in enumerate((3, 6, 9, 12, 15, 16, 17, 18, 19)):
             scale = 1.8 if joint >= 15 else 0.8
             vector = wobble[:, k] * scale
@@ -138,7 +138,7 @@ class Performer:
         breath = breathing(rng, t) * 0.012
         side = np.stack([np.cos(self.heading), 0 * breath, -np.sin(self.heading)], -1)
         ik.turn_spine(self.rotations, {6: 0.5, 9: 0.5}, -side * breath[:, None])
-        self.root = self.root + noise(rng, (len(t), 3), 0.6) * np.array([0.005, 0.0015, 0.005])
+        self.root = self.root + noise(rng, (len(t), 3), 0.6) * np.array([0.009, 0.0015, 0.009])
 
     # -- layers -------------------------------------------------------------------------------------------------------
     def axes(self):

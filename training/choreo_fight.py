@@ -64,7 +64,7 @@ def punch(scene: Scene):
     hands = (SIDE[first[3]], SIDE[_blocker(first[3])])
     scene.timing(first[0], first[0] + first[2])
     start = max(0.0, first[0] - rng.uniform(0.4, 1.6))
-    end = max(start + 3.0, done + rng.uniform(0.6, 1.3))
+    end = max(start + 3.0, done + rng.uniform(0.9, 1.5))
     return scene.cut("punch", kind, hands, contacts, start, min(end, start + 8.0), lowest_pelvis=0.5)
 
 

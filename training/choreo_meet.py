@@ -122,7 +122,7 @@ def finish(scene, kind, refused, sides, contacts, focus, end):
     """Cut so that the event lies inside: from well before it, or from its middle."""
     rng = scene.rng
     end = min(end, scene.times[-1])
-    late = rng.uniform() < 0.15 and contacts
+    late = rng.uniform() < 0.22 and contacts
     start = contacts[0][2] + rng.uniform(-0.2, 0.3) if late else focus - rng.uniform(0.4, 2.6)
     start = max(0.0, min(start, end - 3.0))
     start = max(start, end - 8.0)

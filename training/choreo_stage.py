@@ -126,9 +126,10 @@ class Scene:
         for key, value in list(meta.items()):
             if key.endswith("_at_s"):
                 meta[key] = float(value) - first / FPS
+        walked = np.linalg.norm(root[:, -1] - root[:, 0], axis=-1).max() > 0.8
         clip = PairClip(root.astype(np.float32), rotations.astype(np.float32),
                         np.stack([p.offsets for p in self.people]).astype(np.float32), kind,
-                        texts_for(self.rng, kind, variant, sides), tuple(touched), FPS, 0, meta)
+                        texts_for(self.rng, kind, variant, sides, walked), tuple(touched), FPS, 0, meta)
         check(self.people, frames, touched, clip, lowest_pelvis)
         return clip
 

@@ -93,9 +93,8 @@ def _compose_one(library, seed, index, kinds):
     kind = names[np.random.default_rng([seed, index]).choice(len(names), p=weights / weights.sum())]
     rejected = Counter()
     for attempt in range(MAX_ATTEMPTS):
-        own = int(np.random.SeedSequence([seed, index, attempt]).generate_state(1, np.uint32)[0])
         try:
-            return compose(kind, library, own, library.split), rejected
+            return compose(kind, library, _own_seed(seed, index, attempt), library.split), rejected
         except Rejected as fault:
             rejected[f"{kind}: {fault.reason}"] += 1
     raise ConfigError(f"compose: {MAX_ATTEMPTS} draws of {kind!r} were all rejected ({dict(rejected)}); expected some to pass: "
@@ -122,8 +121,9 @@ def compose_many(folder_out, solo_clips, count: int, seed: int, progress: bool =
     """Compose ``count`` clips into a folder that `pairs.load_pairs` reads; returns the report that is also in its index.json.
 
     Clip i depends on (seed, i, split, solo clips) only, so any ``processes`` gives the same clips, and a run that was killed
-    goes on after its last whole shard. The report counts clips by kind and rejections by kind and reason; ``acceptance`` is
-    clips over draws. Raises ConfigError when the folder holds a run with other settings.
+    goes on after its last whole shard (shards of another seed, split or kinds are composed anew; use another folder for
+    other solo clips). The report counts clips by kind and rejections by kind and reason; ``acceptance`` is clips over draws.
+    Raises ConfigError for a bad count or kind, or when a kind never passes.
     """
     folder = Path(folder_out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def compose_many(folder_out, solo_clips, count: int, seed: int, progress: bool =
     jobs, shards = [], range((count + SHARD - 1) // SHARD)
     for shard in shards:
         indices = list(range(shard * SHARD, min(count, (shard + 1) * SHARD)))
-        if not _done(folder / _name(shard), indices, split, kinds):
+        if not _done(folder / _name(shard), indices, int(seed), split, kinds):
             jobs.append((library, str(folder), int(seed), kinds, shard, indices))
     _work(jobs, processes, progress, count)
     report = _report(folder, shards)
@@ -142,12 +142,18 @@ def compose_many(folder_out, solo_clips, count: int, seed: int, progress: bool =
     return report
 
 
-def _done(path, indices, split, kinds):
+def _own_seed(seed, index, attempt):
+    return int(np.random.SeedSequence([seed, index, attempt]).generate_state(1, np.uint32)[0])
+
+
+def _done(path, indices, seed, split, kinds):
+    """Whether a shard holds what this run would write there (told by index, seed, split and kinds)."""
     if not path.exists():
         return False
     clips = read_shard(path)
     return ([c.meta.get("index") for c in clips] == indices
-            and all(c.meta.get("split") == split and c.kind in kinds for c in clips))
+            and all(c.meta.get("split") == split and c.kind in kinds for c in clips)
+            and all(c.seed == _own_seed(seed, c.meta["index"], sum(c.meta["rejected"].values())) for c in clips))
 
 
 def _work(jobs, processes, progress, count):

@@ -13,7 +13,7 @@ TEXTS: dict[tuple[str, str], tuple[str, ...]] = {
         "a person offers the {hand0} hand and the other takes it",
         "they greet each other with a handshake",
         "one person holds out a hand, the other person shakes it",
-        "the person approaches and the partner shakes the offered hand",
+        "one person approaches, holds out a hand, and the partner shakes it",
         "the two clasp {hand0} hands and shake them up and down",
     ),
     ("handshake", "refused"): (
@@ -98,7 +98,7 @@ TEXTS: dict[tuple[str, str], tuple[str, ...]] = {
         "a person throws a {hand0} punch, the other leans out of the way",
         "the partner ducks aside to avoid the fist",
         "two people spar, one strikes and the other evades",
-        "one swings a punch, the other steps aside",
+        "one swings a punch, the other moves aside",
         "someone punches at the other's head and misses because they dodge",
         "they fight: a punch and a dodge",
     ),
@@ -148,9 +148,14 @@ TEXTS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-def texts_for(rng, kind: str, variant: str, sides) -> tuple[str, ...]:
+# Said only of clips in which somebody walks.
+WALKING = ("walks up", "approaches", "they pass")
+
+
+def texts_for(rng, kind: str, variant: str, sides, walked: bool = True) -> tuple[str, ...]:
     """The phrasings of a kind and variant in a drawn order, with the hands ("left"/"right" or None) filled in."""
     hands = {"hand0": sides[0], "hand1": sides[1]}
     lines = [line for line in TEXTS[kind, variant]
-             if all(hands[key] is not None for key in hands if "{" + key + "}" in line)]
+             if all(hands[key] is not None for key in hands if "{" + key + "}" in line)
+             and (walked or not any(word in line for word in WALKING))]
     return tuple(lines[i].format(**hands) for i in rng.permutation(len(lines)))
