@@ -64,7 +64,7 @@ def load_codec(path: Path) -> tuple[Codec, Normalizer, str, dict]:
 class CodecStage(Stage):
     """Windows in, reconstruction out."""
 
-    def __init__(self, config: CodecTraining, solo: list, pairs: list | None):
+    def __init__(self, config: CodecTraining, solo: list, pairs: list | None, start: Path | None = None):
         self.config, loop = config, config.loop
         self.device = torch.device(loop.device)
         self.representation = base.get(config.representation)
@@ -78,11 +78,23 @@ class CodecStage(Stage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(loop.seed)
             self.model = Codec(config.codec).to(self.device, memory_format=torch.channels_last)
-        self.normalizer = statistics(self.representation, self.pools, config.augmentation, config.frames,
-                                     seed_generator=generator(loop.seed, 0, "statistics")).to(self.device)
+        if start is not None:
+            self._begin_with(start)
+        else:
+            self.normalizer = statistics(self.representation, self.pools, config.augmentation, config.frames,
+                                         seed_generator=generator(loop.seed, 0, "statistics")).to(self.device)
         log.info("codec: %d parameters, %d training clips (%.1f min), %d held out, %d pairs",
                  sum(p.numel() for p in self.model.parameters()), len(train), sum(len(c.motion) for c in train) / 1800,
                  len(self.held_out), len(pairs or ()))
+
+    def _begin_with(self, start: Path) -> None:
+        """Take over the weights and the statistics of a codec file of the same configuration."""
+        codec, normalizer, representation, _ = load_codec(start)
+        if codec.config != self.config.codec or representation != self.config.representation:
+            raise ConfigError(f"start: expected a codec of this run's configuration, got another in {start}; train into it with its "
+                              "own configuration, or start afresh")
+        self.model.load_state_dict(codec.state_dict())
+        self.normalizer = normalizer.to(self.device)
 
     def batch(self, step: int):
         """Crops [B, T, 22, 3] and [B, T, 22, 4], offsets [B, 22, 3] and the normalised image [B, T, J, F]."""
@@ -179,14 +191,16 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
             "codes_used": float((counts > 0).float().mean()), "perplexity": float(torch.exp(entropy))}
 
 
-def train_codec(config: CodecTraining, solo: list, pairs: list | None = None, *, out: Path, steps: int | None = None,
-                minutes: float | None = None, threads: int | None = None, progress: bool = True, resume: bool = True) -> Result:
+def train_codec(config: CodecTraining, solo: list, pairs: list | None = None, *, out: Path, start: Path | None = None,
+                steps: int | None = None, minutes: float | None = None, threads: int | None = None, progress: bool = True,
+                resume: bool = True) -> Result:
     """Train a codec on solo clips (and people of pairs) into ``out``/codec.safetensors; continues a run it finds there.
 
+    ``start`` is a codec file whose weights and statistics a new run begins with.
     ``steps``/``minutes``/``threads`` replace the loop's. Held-out solo clips (split "test") are only validated on.
     """
     config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    stage = CodecStage(config, solo, pairs)
+    stage = CodecStage(config, solo, pairs, start)
     return Trainer(stage, config.loop, config, Path(out), name="codec", progress=progress, resume=resume).run()

@@ -22,11 +22,11 @@ class MetricWeights:
     """Weights of the terms; ``feature_beta`` (normalised) and ``metre_beta`` are where a loss turns from square to absolute."""
 
     feature: float = 1.0
-    position: float = 4.0
-    root: float = 2.0
-    kinematics: float = 2.0
-    velocity: float = 0.2
-    slide: float = 0.2
+    position: float = 0.2
+    root: float = 0.1
+    kinematics: float = 1.0
+    velocity: float = 0.05
+    slide: float = 0.05
     commitment: float = 0.02
     feature_beta: float = 0.05
     metre_beta: float = 0.02

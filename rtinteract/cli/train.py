@@ -1,0 +1,167 @@
+"""train, data, evaluate: everything that needs the training package, which is loaded only here and only when asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import typer
+
+from rtinteract.config import from_dict, to_dict
+from rtinteract.errors import ConfigError
+from rtinteract.model import load
+
+train_app = typer.Typer(no_args_is_help=True, help="Train a model from scratch: codec, then text, then transformer, then assemble.\n\n"
+                        "Each stage resumes where it was stopped (Ctrl-C, kill, power cut) when it is started again.")
+data_app = typer.Typer(no_args_is_help=True, help="Compose pairs from solo motion capture, and look at data before training on it.")
+
+MOCAP = typer.Option(..., help="Folder of solo motion capture: .bvh, .amc/.asf, rotation-vector text; .xz and .gz too.")
+OUT = typer.Option(..., "--out", "-o", help="Folder of the run; a run found there is continued.")
+PAIRS = typer.Option(None, help="Folder of composed pairs (rtinteract data compose).")
+CONFIG = typer.Option(None, help="JSON with values that replace the defaults, nested as --show-config prints them.")
+SHOW = typer.Option(False, "--show-config", help="Print the configuration as JSON and stop.")
+MINUTES = typer.Option(None, help="Stop after so many minutes of training.")
+STEPS = typer.Option(None, help="Stop after so many steps.")
+THREADS = typer.Option(None, help="CPU threads.")
+CACHE = typer.Option(None, help="Folder where the read motion capture is kept for the next time.")
+_LOCATIONS = "rtinteract.training"
+
+
+def _training(module: str):
+    """A module of the training package; a missing extra is told, not traced."""
+    import importlib
+
+    logging.getLogger().setLevel(min(logging.getLogger().level, logging.INFO))
+    try:
+        return importlib.import_module(f"{_LOCATIONS}.{module}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"training needs {error.name}, which is not installed; run pip install 'rtinteract[train]'") from error
+
+
+def _merged(defaults: dict, values: dict) -> dict:
+    return defaults | {k: _merged(defaults[k], v) if isinstance(v, dict) and isinstance(defaults.get(k), dict) else v
+                       for k, v in values.items()}
+
+
+def _configured(cls, path: Path | None, show: bool):
+    """The stage's configuration with a file's values in place of the defaults; an unknown key is an error."""
+    config = cls()
+    if path is not None:
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise ConfigError(f"{path}: expected JSON, got {error}; see --show-config for the form") from error
+        config = from_dict(cls, _merged(to_dict(config), values))
+    if show:
+        typer.echo(json.dumps(to_dict(config), indent=2))
+        raise typer.Exit
+    return config
+
+
+def _said(result) -> None:
+    typer.echo(f"{result.reason}: {result.steps} steps in {result.minutes:.1f} min -> {result.file}")
+    for name, value in result.metrics.items():
+        typer.echo(f"  {name:24} {value:.4g}")
+
+
+@train_app.command()
+def codec(mocap: Path = MOCAP, out: Path = OUT, pairs: Path = PAIRS, start: Path = typer.Option(
+              None, help="A codec.safetensors whose weights and statistics to begin with."),
+          config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
+          show_config: bool = SHOW) -> None:
+    """Train the motion codec on solo clips, and on the people of pairs where given."""
+    stage = _training("codec")
+    settings = _configured(stage.CodecTraining, config, show_config)
+    clips = _training("solo").load_corpus(mocap, cache=cache or out / "cache")
+    loaded = _training("pairs").load_pairs(pairs) if pairs else None
+    _said(stage.train_codec(settings, clips, loaded, out=out, start=start, steps=steps, minutes=minutes, threads=threads))
+
+
+@train_app.command()
+def text(pairs: Path = typer.Option(..., help="Folder of composed pairs."), out: Path = OUT, config: Path = CONFIG,
+         minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, show_config: bool = SHOW) -> None:
+    """Train the tokenizer and the text encoder on the texts of pairs; two phrasings of one clip are drawn together."""
+    stage = _training("text")
+    settings = _configured(stage.TextTraining, config, show_config)
+    _said(stage.train_text(settings, _training("pairs").load_pairs(pairs), out=out, steps=steps, minutes=minutes, threads=threads))
+
+
+@train_app.command()
+def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `train codec`."),
+                pairs: Path = typer.Option(..., help="Folder of composed pairs."), out: Path = OUT,
+                held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it a twentieth of --pairs."),
+                text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."), config: Path = CONFIG,
+                minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, show_config: bool = SHOW) -> None:
+    """Train the Inter-M transformer and its text encoder on pairs seen through a frozen codec."""
+    stage, pair_files = _training("transformer"), _training("pairs")
+    settings = _configured(stage.TransformerTraining, config, show_config)
+    _said(stage.train_transformer(
+        settings, codec, pair_files.load_pairs(pairs), out=out, held_out=pair_files.load_pairs(held_out) if held_out else None,
+        text_file=text, steps=steps, minutes=minutes, threads=threads))
+
+
+@train_app.command()
+def assemble(codec: Path = typer.Option(..., help="codec.safetensors."),
+             transformer: Path = typer.Option(..., help="transformer.safetensors."),
+             out: Path = typer.Option("model.safetensors", "--out", "-o", help="Where to write."),
+             name: str = typer.Option("rtinteract-small", help="The model's name."),
+             window: int = typer.Option(128, help="Frames that are filled at once; longer clips take several windows."),
+             card: Path = typer.Option(None, help="JSON to add to the model card: data, licence, metrics."),
+             half: bool = typer.Option(True, help="Store the weights as float16.")) -> None:
+    """Put the trained stages into one model.safetensors."""
+    about = json.loads(card.read_text()) if card else None
+    _training("assemble").assemble(codec, transformer, out, name=name, window=window, half=half, card=about)
+    typer.echo(f"wrote {out} ({os.path.getsize(out) / 2**20:.1f} MiB)")
+
+
+@data_app.command()
+def compose(mocap: Path = MOCAP, out: Path = typer.Option(..., "--out", "-o", help="Folder for the pairs; continued if it was stopped."),
+            count: int = typer.Option(2400, help="How many clips."), seed: int = typer.Option(0, help="Same seed, same clips."),
+            split: str = typer.Option("train", help="train: clips to train on; test: held-out clips."),
+            processes: int = typer.Option(1, help="Processes; the clips do not depend on it."),
+            sheet: Path = typer.Option(None, help="Also draw 20 of them on this .png."), cache: Path = CACHE) -> None:
+    """Make two-person clips with real coupling and texts from solo clips and inverse kinematics."""
+    choreography, pair_files = _training("choreography"), _training("pairs")
+    clips = _training("solo").load_corpus(mocap, cache=cache)
+    report = choreography.compose_many(out, clips, count, seed, split=split, processes=processes)
+    typer.echo(json.dumps(report, indent=2))
+    if sheet:
+        from rtinteract.motion.picture import write_sheet
+
+        chosen = pair_files.load_pairs(out)[:20]
+        write_sheet(sheet, [c.motions() for c in chosen], columns=2, titles=[f"{c.kind}: {c.texts[0]}" for c in chosen])
+        typer.echo(f"wrote {sheet}")
+
+
+@data_app.command()
+def inspect(folder: Path = typer.Argument(..., help="A folder of motion capture, or of composed pairs.")) -> None:
+    """Say what a folder holds: clips, minutes, kinds or splits, and what could not be used."""
+    if (folder / "index.json").is_file():
+        clips = _training("pairs").load_pairs(folder)
+        typer.echo(f"{len(clips)} pairs, {sum(len(c) for c in clips) / 1800:.1f} min")
+        for kind in sorted({c.kind for c in clips}):
+            chosen = [c for c in clips if c.kind == kind]
+            typer.echo(f"  {kind:12} {len(chosen):5} clips {sum(len(c) for c in chosen) / 1800:6.1f} min, "
+                       f"{sum(bool(c.contacts) for c in chosen)} with contact, e.g. {chosen[0].texts[0]!r}")
+        return
+    clips = _training("solo").load_corpus(folder)
+    for split in sorted({c.split for c in clips}):
+        chosen = [c for c in clips if c.split == split]
+        typer.echo(f"{split:6} {len(chosen):4} clips {sum(len(c.motion) for c in chosen) / 1800:6.1f} min")
+
+
+def evaluate(model: Path = typer.Option(None, "--model", "-m", help="A model.safetensors; without it the shipped one."),
+             mocap: Path = typer.Option(None, help="Folder of solo motion capture: the codec on its held-out clips."),
+             pairs: Path = typer.Option(None, help="Folder of held-out composed pairs (data compose --split test)."),
+             actor: Path = typer.Option(None, help="A real actor's file ..."), reactor: Path = typer.Option(None, help="... and the real reactor's."),
+             out: Path = typer.Option("evaluation", "--out", "-o", help="Folder for report.json, report.md and pictures."),
+             limit: int = typer.Option(None, help="At most so many clips and pairs."), seed: int = typer.Option(0, help="Same seed, same figures."),
+             cache: Path = CACHE) -> None:
+    """Measure a model: codec, reactions against baselines, streaming against offline, and a real pair."""
+    if (actor is None) != (reactor is None):
+        raise ConfigError("evaluate: expected --actor and --reactor together, got one of them; give both or none")
+    _training("evaluate").evaluate(load(model), solo=mocap, pairs=pairs, real_pair=None if actor is None else (actor, reactor), out=out,
+                                   limit=limit, seed=seed, cache=cache)
+    typer.echo((out / "report.md").read_text())
