@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from rtinteract.training import ik
+from rtinteract.training.choreo_check import segment_gaps
 from rtinteract.training.choreo_source import SWAY, Posture, default_posture, foot_to_hip, leg_length, nlerp
 from rtinteract.training.gestures import breathing, envelope, lagged, minjerk, noise, ramp, smooth
 from rtinteract.training.locomotion import base_line, foot_tracks, swing_ease, turned
@@ -200,6 +201,25 @@ class Performer:
         toes = R.rotate(R.yaw(self.foot_yaws), np.array([0.0, 0.0, 1.0]))
         ik.solve_legs(self.root, self.rotations, self.offsets, self.ankles, self.feet, 0.35 * ahead + 0.65 * toes)
         self.update()
+        self._clear_thighs()
+
+    def _clear_thighs(self):
+        """Spread a hanging arm as far as its hand would sink into the thigh (other legs and shoulders than the clip's)."""
+        _, ahead = self.axes()
+        moved = False
+        for side, sign in ((0, 1.0), (1, -1.0)):
+            collar, shoulder, _, wrist = ik.ARM[side]
+            hip, knee = ik.LEG[side][:2]
+            gap = segment_gaps(self.places[:, wrist], self.point(side), self.places[:, hip], self.places[:, knee])
+            sunk = np.maximum(0.0, 0.112 * self.leg - gap)
+            if sunk.max() > 1e-3:
+                spread = R.from_axis_angle(ahead * (sign * envelope(sunk, 0.15) / self.arm)[:, None])
+                parent = self.turns[:, collar]
+                world = R.multiply(spread, R.multiply(parent, self.rotations[:, shoulder]))
+                self.rotations[:, shoulder] = R.multiply(R.inverse(parent), world)
+                moved = True
+        if moved:
+            self.update()
 
     def update(self):
         """Forward kinematics."""
