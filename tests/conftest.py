@@ -3,6 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
+from synthetic import walker
+
+from rtinteract.checkpoint import build, save_model
+from rtinteract.config import CodecConfig, ModelConfig, TextConfig, TransformerConfig
+from rtinteract.features.base import get
+from rtinteract.features.normalize import Normalizer
+from rtinteract.text import TextTokenizer, train_tokenizer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -13,3 +21,30 @@ def shared() -> Path:
     if not (SHARED / "oracles").is_dir():
         pytest.skip("needs ../shared (oracles and motion capture), which is not beside this checkout")
     return SHARED
+
+
+def _standing(config: ModelConfig) -> Normalizer:
+    """Statistics of someone who stands: without them an untrained decoder's bodies would shrink to a point."""
+    motion = walker(1.0, speed=0.0)
+    positions, rotations = (torch.tensor(x, dtype=torch.float32) for x in (motion.positions, motion.rotations))
+    mean = get(config.representation).encode(positions, rotations).mean(0)
+    return Normalizer(mean, torch.full_like(mean, 0.05))
+
+
+@pytest.fixture(scope="session")
+def small_model_path(tmp_path_factory) -> Path:
+    """A whole untrained model, small and always the same: bodies of human size that stand and shiver, every path runs."""
+    tokenizer = train_tokenizer(["two people shake hands", "one person waves and the other waves back"], 280)
+    vocabulary = TextTokenizer(tokenizer).vocabulary
+    config = ModelConfig(
+        representation="hybrid", window=64, name="small-untrained",
+        codec=CodecConfig(width=16, code_dim=16, codes=32, depth=1),
+        transformer=TransformerConfig(codes=32, code_dim=16, width=24, heads=2, layers=1, ff=32, condition=16, parts=5),
+        text=TextConfig(kind="bpe", width=16, layers=1, heads=2, ff=32, vocabulary=vocabulary, max_tokens=32))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        parts = build(config)
+    parts.tokenizer, parts.normalizer = tokenizer, _standing(config)
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_model(path, parts, card={"source": "untrained, for tests"})
+    return path
