@@ -15,8 +15,9 @@ from rtinteract.errors import MotionError
 from rtinteract.features import base
 from rtinteract.features.body import fit_offsets
 from rtinteract.features.canonical import Frame, from_frame, to_frame
+from rtinteract.feet import plant_feet
 from rtinteract.motion import MODEL_FPS, Motion
-from rtinteract.skeleton import SMPL22, smpl22_with
+from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,14 @@ class Pipeline:
     def decode(self, codes: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None) -> Poses:
         """Codes [B, S, N] -> world poses [B, 4 N], see `pose`."""
         return self.pose(self.decode_image(codes), frame, offsets)
+
+
+def with_planted_feet(poses: Poses, offsets: torch.Tensor, fixed: int = 0) -> Poses:
+    """Poses [T] of the body with rest ``offsets`` [22, 3], planted feet held still; the first ``fixed`` frames stay."""
+    held = plant_feet(poses.positions[:, 0].double().cpu().numpy(), poses.rotations.double().cpu().numpy(),
+                      offsets.double().cpu().numpy(), fixed)
+    rotations = torch.as_tensor(held, dtype=torch.float32, device=poses.rotations.device)
+    return Poses(forward_kinematics(SMPL22, poses.positions[:, 0], rotations, offsets=offsets), rotations)
 
 
 def body_of(motion: Motion, device="cpu") -> torch.Tensor:

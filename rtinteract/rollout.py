@@ -13,7 +13,7 @@ import torch
 from rtinteract import rotation as R
 from rtinteract.errors import Cancelled
 from rtinteract.features.canonical import Frame, frame_of
-from rtinteract.pipeline import Pipeline, Poses, offsets_of
+from rtinteract.pipeline import Pipeline, Poses, offsets_of, with_planted_feet
 from rtinteract.sampler import sample_codes
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -24,13 +24,14 @@ FADE = 12
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the masked tokens are filled (InterMask section 3.4)."""
+    """How the masked tokens are filled (InterMask section 3.4); ``feet`` holds planted feet still afterwards."""
 
     iterations: int = 12
     guidance: float = 2.0
     top_k: float = 0.1
     temperature: float = 1.0
     seed: int = 0
+    feet: bool = True
     progress: Callable[[int, int], object] | None = None
 
 
@@ -53,6 +54,14 @@ class Scene:
     def done(self) -> int:
         """Frames made so far."""
         return 0 if self.made[0] is None else len(self.made[0])
+
+    def plant(self) -> None:
+        """Hold the planted feet of whoever was made, unless kept poses lie in between: those must stay as they are."""
+        for person in range(2):
+            kept = self.keep[person].any(-1)
+            begun = int(kept.long().cumprod(0).sum())
+            if not kept[begun:].any() and begun < self.frames:
+                self.made[person] = with_planted_feet(self.made[person], self.offsets[person], begun)
 
     def given(self, person: int) -> bool:
         """Whether every pose of a person is known and stays."""
@@ -189,6 +198,9 @@ def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> Non
             temperature=sampling.temperature, seed=[(sampling.seed * 1_000_003 + turn) * 65_537 + i for i in active],
             progress=_stage(sampling, turn, rounds))
         _decode_all(pipeline, windows, filled)
+    if sampling.feet:
+        for scene in scenes:
+            scene.plant()
 
 
 def _stage(sampling: Sampling, turn: int, rounds: int):

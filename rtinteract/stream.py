@@ -20,19 +20,21 @@ from rtinteract.checkpoint import ModelParts
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame, frame_of
 from rtinteract.motion import Motion
-from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of
+from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, with_planted_feet
 from rtinteract.sampler import sample_codes
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
 # Past this distance from its canonical origin the actor is out of the range that training drew from.
 _FAR_M = 2.5
+# Shown frames that tell which feet are planted when a plan begins.
+_FOOTING = 8
 
 
 @dataclass(frozen=True)
 class StreamConfig:
     """Frames are the model's (30 a second). ``window``, ``horizon`` and ``hop`` are whole token columns.
 
-    ``blend`` is how long a new plan takes over from the old one; 1 or more iterations fill a plan.
+    ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still.
     """
 
     window: int = 64
@@ -43,6 +45,7 @@ class StreamConfig:
     temperature: float = 1.0
     top_k: float = 0.1
     blend: int = 10
+    feet: bool = True
     seed: int = 0
 
     def check(self, stride: int) -> None:
@@ -239,8 +242,15 @@ class ReactionStream:
         actor, reactor = Poses(poses.positions[0], poses.rotations[0]), Poses(poses.positions[1], poses.rotations[1])
         if not self._reactor.filled:
             self._reactor.push(reactor[:now])
-        return (self._carry_on(reactor, self._reactor, self._offsets, now),
-                self._carry_on(actor, self._actor, self._actor_offsets, now))
+        ours = self._carry_on(reactor, self._reactor, self._offsets, now)
+        if self.config.feet:
+            ours = self._on_their_feet(ours)
+        return ours, self._carry_on(actor, self._actor, self._actor_offsets, now)
+
+    def _on_their_feet(self, plan: Poses) -> Poses:
+        """The plan with planted feet held, those that were shown standing where they were shown."""
+        past = self._reactor.poses()[-_FOOTING:]
+        return with_planted_feet(Poses.join([past, plan]), self._offsets, len(past))[len(past):]
 
     def _carry_on(self, poses: Poses, shown: _Window, offsets: torch.Tensor, now: int) -> Poses:
         """The poses after now, taking over from what was shown at now."""

@@ -1,0 +1,108 @@
+"""Planted feet stay planted: a last pass over decoded poses.
+
+A codec's frames are right to a centimetre or two, and a foot that should stand wanders by that much. Where a toe is slow and
+low it is taken as planted, held where it stood, and the leg follows by two-bone inverse kinematics; the correction fades
+in and out around the plant. The paper names sliding feet as a failure of the model (InterMask, limitations).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rtinteract import rotation as R
+from rtinteract.skeleton import SMPL22, SMPL22_PARENTS, forward_kinematics
+
+FPS = 30.0
+# A toe slower than this at a height under this is planted; a plant lasts at least so many frames. Speeds are of decoded feet,
+# which tremble, so the limit lies above a standing person's and below the slowest swing's.
+SLOW_M_S = 0.35
+LOW_M = 0.07
+SHORTEST = 3
+# Frames over which a correction comes and goes.
+EASE = 5
+# Share of the leg's length that a held foot may stretch it to; a fully straight knee snaps.
+REACH = 0.998
+_LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """(first, end) of each run of True in flags [T]."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def plants(toe: np.ndarray) -> list[tuple[int, int]]:
+    """Intervals (first, end) of frames in which a toe with places [T, 3] metres is planted."""
+    if len(toe) < 2:
+        return []
+    speed = np.linalg.norm(np.gradient(toe, axis=0)[:, [0, 2]], axis=-1) * FPS
+    speed = np.convolve(np.pad(speed, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
+    still = (speed < SLOW_M_S) & (toe[:, 1] < LOW_M)
+    return [(a, b) for a, b in _runs(still) if b - a >= SHORTEST]
+
+
+def _ease(distance: np.ndarray) -> np.ndarray:
+    u = np.clip(distance / (EASE + 1), 0, 1)
+    return 1 - u * u * (3 - 2 * u)
+
+
+def corrections(toe: np.ndarray, fixed: int = 0) -> np.ndarray:
+    """Moves [T, 3] in metres that hold a toe with places [T, 3] still wherever it is planted.
+
+    The first ``fixed`` frames were shown already: they do not move, and a plant that began among them is held where the
+    last of them left it.
+    """
+    frames = np.arange(len(toe))
+    total, weight = np.zeros_like(toe), np.zeros(len(toe))
+    for first, end in plants(toe):
+        if end <= fixed:
+            continue
+        held = toe[fixed - 1] if first < fixed else np.median(toe[first:end], axis=0)
+        move = (held - toe) * [1.0, 0.0, 1.0]
+        inside = np.clip(frames, first, end - 1)
+        share = _ease(np.abs(frames - inside).astype(np.float64))
+        total += move[inside] * share[:, None]
+        weight += share
+    moves = total / np.maximum(weight, 1.0)[:, None]
+    moves[:fixed] = 0
+    return moves
+
+
+def _bend(world, places, leg, target) -> None:
+    """Turn hip and knee of world rotations [T, 22, 4] in place: the ankle goes to ``target`` [T, 3], the knee keeps its side."""
+    hip, knee, ankle, _ = leg
+    a, b, c = places[:, hip], places[:, knee], places[:, ankle]
+    thigh = np.linalg.norm(b - a, axis=-1, keepdims=True)
+    shin = np.linalg.norm(c - b, axis=-1, keepdims=True)
+    line = target - a
+    length = np.linalg.norm(line, axis=-1, keepdims=True)
+    axis = line / np.maximum(length, 1e-9)
+    reach = np.clip(length, np.abs(thigh - shin) + 1e-6, REACH * (thigh + shin))
+    # An ankle that is not moved keeps its reach, however straight the leg.
+    reach = np.where(np.linalg.norm(target - c, axis=-1, keepdims=True) < 1e-6, length, reach)
+    along = (thigh ** 2 - shin ** 2 + reach ** 2) / (2 * reach)
+    height = np.sqrt(np.maximum(thigh ** 2 - along ** 2, 0))
+    out = R.rotate(R.between(c - a, line), b - a)
+    out = out - (out * axis).sum(-1, keepdims=True) * axis
+    out = out / np.maximum(np.linalg.norm(out, axis=-1, keepdims=True), 1e-9)
+    bent = a + axis * along + out * height
+    world[:, hip] = R.multiply(R.between(b - a, bent - a), world[:, hip])
+    world[:, knee] = R.multiply(R.between(c - b, a + axis * reach - bent), world[:, knee])
+
+
+def plant_feet(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, fixed: int = 0) -> np.ndarray:
+    """Local rotations [T, 22, 4] with planted feet held still; ``root`` [T, 3] and ``offsets`` [22, 3] in metres stay.
+
+    Feet keep their world rotation. ``fixed`` frames at the start stay as they are (they were shown).
+    """
+    places, world = forward_kinematics(SMPL22, root, rotations, offsets=offsets, with_rotations=True)
+    world = world.copy()
+    for leg in _LEGS:
+        moves = corrections(places[:, leg[3]], fixed)
+        if np.abs(moves).max(initial=0.0) > 1e-6:
+            _bend(world, places, leg, places[:, leg[2]] + moves)
+    parents = list(SMPL22_PARENTS[1:])
+    local = rotations.copy()
+    local[:, 1:] = R.multiply(R.inverse(world[:, parents]), world[:, 1:])
+    local[:fixed] = rotations[:fixed]
+    return R.normalize(local)

@@ -1,0 +1,82 @@
+"""Feet that should stand do, and nothing else moves."""
+
+import numpy as np
+import pytest
+
+from rtinteract import rotation as R
+from rtinteract.feet import plant_feet, plants
+from rtinteract.skeleton import SMPL22, forward_kinematics
+
+FRAMES = 90
+
+
+def walk():
+    """A body that stands, takes one step with the left leg, and stands; knees a little bent."""
+    rotations = R.identity((FRAMES, 22))
+    lift = np.zeros(FRAMES)
+    lift[30:50] = np.sin(np.linspace(0, np.pi, 20)) ** 2
+    for hip, knee, extra in ((1, 4, lift), (2, 5, 0 * lift)):
+        rotations[:, hip] = R.about("X", -(0.15 + 0.9 * extra))
+        rotations[:, knee] = R.about("X", 0.3 + 1.2 * extra)
+    root = np.zeros((FRAMES, 3))
+    root[:, 1] = 0.9
+    places = forward_kinematics(SMPL22, root, rotations)
+    root[:, 1] += 0.03 - places[0, 10, 1]
+    return root, rotations
+
+
+def noisy(root, rotations, seed=0):
+    rng = np.random.default_rng(seed)
+    kernel = np.hanning(9) / np.hanning(9).sum()
+    wander = np.stack([np.convolve(rng.normal(0, 0.02, FRAMES + 8), kernel, "valid") for _ in range(6)], -1)
+    out = rotations.copy()
+    for i, joint in enumerate((1, 2)):
+        out[:, joint] = R.multiply(R.from_axis_angle(wander[:, 3 * i:3 * i + 3]), out[:, joint])
+    return root + 0.3 * wander[:, :3] * [1, 0, 1], out
+
+
+def slide(places, joint, frames):
+    return np.linalg.norm(np.diff(places[frames, joint][:, [0, 2]], axis=0), axis=-1).max()
+
+
+def test_wandering_feet_are_held_and_the_step_is_kept():
+    root, rotations = noisy(*walk())
+    before = forward_kinematics(SMPL22, root, rotations)
+    fixed = plant_feet(root, rotations, SMPL22.offsets)
+    after = forward_kinematics(SMPL22, root, fixed)
+    assert slide(before, 11, slice(10, 80)) > 2e-3
+    assert slide(after, 11, slice(10, 80)) < 2e-4
+    assert slide(after, 10, slice(0, 24)) < 2e-4
+    assert np.abs(after[38:42, 10, 1] - before[38:42, 10, 1]).max() < 0.02
+    assert after[40, 10, 1] > 0.15
+    assert np.allclose(np.linalg.norm(fixed, axis=-1), 1)
+    upper = [0, 3, 6, 9, 12, 15, 16, 17, 18, 19, 20, 21]
+    assert np.allclose(after[:, upper], before[:, upper], atol=1e-9)
+
+
+def test_corrections_do_not_pop():
+    root, rotations = noisy(*walk(), seed=3)
+    fixed = plant_feet(root, rotations, SMPL22.offsets)
+    extra = R.to_axis_angle(R.multiply(R.inverse(rotations), fixed))
+    assert np.linalg.norm(np.diff(extra, axis=0), axis=-1).max() < 0.06
+
+
+def test_frames_already_shown_stay_and_their_plant_goes_on_from_there():
+    root, rotations = noisy(*walk(), seed=5)
+    fixed = plant_feet(root, rotations, SMPL22.offsets, fixed=10)
+    assert np.allclose(fixed[:10], rotations[:10])
+    after = forward_kinematics(SMPL22, root, fixed)
+    assert np.linalg.norm(after[10:25, 11, [0, 2]] - after[9, 11, [0, 2]], axis=-1).max() < 1e-3
+
+
+def test_a_foot_that_never_stands_is_left_alone():
+    root, rotations = walk()
+    flying = plant_feet(root + [0, 1.0, 0], rotations, SMPL22.offsets)
+    assert np.allclose(flying, rotations)
+    assert plants(np.cumsum(np.full((30, 3), [0.05, 0, 0]), 0)) == []
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_very_short_clips(frames):
+    root, rotations = walk()
+    assert plant_feet(root[:frames], rotations[:frames], SMPL22.offsets).shape == (frames, 22, 4)
