@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,16 +19,22 @@ from rtinteract.errors import ConfigError
 from rtinteract.features.canonical import frame_of
 from rtinteract.model import Model
 from rtinteract.motion import write_motion
+from rtinteract.text import train_tokenizer
+
+
+def tiny(text, tokenizer=None):
+    """Untrained: its figures are bad, but they are figures."""
+    torch.manual_seed(0)
+    parts = build(ModelConfig(
+        representation="hybrid", text=text,
+        codec=CodecConfig(width=16, code_dim=16, codes=1000, quantizer="fsq", levels=(8, 5, 5, 5)),
+        transformer=TransformerConfig(codes=1000, code_dim=16, width=32, heads=2, layers=1, ff=64, condition=32)))
+    return Model(replace(parts, tokenizer=tokenizer))
 
 
 @pytest.fixture(scope="module")
 def model():
-    """Untrained: its figures are bad, but they are figures."""
-    torch.manual_seed(0)
-    return Model(build(ModelConfig(
-        representation="hybrid", text=TextConfig(kind="none"),
-        codec=CodecConfig(width=16, code_dim=16, codes=1000, quantizer="fsq", levels=(8, 5, 5, 5)),
-        transformer=TransformerConfig(codes=1000, code_dim=16, width=32, heads=2, layers=1, ff=64, condition=32))))
+    return tiny(TextConfig(kind="none"))
 
 
 def clip_of(pair, kind, seed, contacts=()):
@@ -107,11 +114,25 @@ def test_what_is_missing_is_said(run, model, pairs, tmp_path):
     left_out = " ".join(run[0]["left_out"])
     assert "no folder of solo" in left_out and "takes no text" in left_out
     report = evaluation.evaluate(model, pairs=pairs, out=tmp_path, limit=1, progress=False)
+    assert report["streaming"]["pairs"] == 1
     left_out = " ".join(report["left_out"])
     assert "2 of 3 (limit 1)" in left_out and "real pair" in left_out and "random clip" in left_out
     assert "random clip" not in report["reactions"]["contenders"] and "real" not in report
     with pytest.raises(ConfigError, match="at least one of"):
         evaluation.evaluate(model, out=tmp_path)
+
+
+def test_a_model_with_text_has_rows_with_text(pairs, tmp_path):
+    config = TextConfig(kind="bpe", width=32, layers=1, heads=2, ff=32, vocabulary=300, max_tokens=32)
+    model = tiny(config, train_tokenizer(["two people meet and shake hands"] * 3, 300))
+    for name, motion in zip("ab", meeting(1.1), strict=True):
+        write_motion(tmp_path / f"{name}.npz", motion)
+    report = evaluation.evaluate(model, pairs=pairs, real_pair=(tmp_path / "a.npz", tmp_path / "b.npz"), out=tmp_path, limit=2,
+                                 stream_limit=1, progress=False)
+    assert "react + text" in report["reactions"]["against"] and report["reactions"]["each"][1]["text"] == "two people meet"
+    assert set(report["streaming"]["contenders"]) == {"react", "react + text", "stream", "stream + text"}
+    assert {"offline with text, with start", "streaming with text, with start"} <= set(report["real"]["contenders"])
+    assert "stream_limit 1" in " ".join(report["left_out"]) and "takes no text" not in " ".join(report["left_out"])
 
 
 def test_same_seed_same_motion_in_any_company(model):

@@ -98,7 +98,8 @@ def _versus(found: dict | None, digits: int) -> str:
 
 
 def _streaming(found: dict) -> list[str]:
-    lines = ["## Streaming against offline", "", "The same pairs, begun by the true reactor's first 4 frames.", ""]
+    lines = ["## Streaming against offline", "", f"{found['pairs']} of these pairs, begun by the true reactor's first 4 "
+             "frames.", ""]
     lines += table(found["contenders"], _PAIR) + ["", "Time of a hop, warm-up left out:", ""] + table(found["latency"], _LATENCY)
     lines += ["", "Streaming against offline (positive: streaming is closer):", "", "| | distance to truth m | contact cm |",
               "|---|---|---|"]
@@ -136,9 +137,11 @@ def write_pictures(out: Path, scenes: dict, report: dict, left_out: list[str]) -
 
 def _pair_sheet(path: Path, cases: Sequence, made: dict) -> None:
     """A row a pair, as many kinds as there are first: the truth, and the model offline and streaming with all it is given."""
+    columns = ["truth"] + [next(n for n in (f"{base} + text", base) if n in made) for base in ("react", "stream") if base in made]
+    # Fewer pairs may have been streamed than reacted to.
+    cases = cases[:min(len(made[name]) for name in columns)]
     first = list({case.kind: i for i, case in reversed(list(enumerate(cases)))}.values())[::-1]
     rows = (first + [i for i in range(len(cases)) if i not in first])[:_SHOWN]
-    columns = ["truth"] + [next(n for n in (f"{base} + text", base) if n in made) for base in ("react", "stream") if base in made]
     clips = [(cases[i].actor, made[name][i]) for i in rows for name in columns]
     titles = [f"{cases[i].kind}: {name}" for i in rows for name in columns]
     write_sheet(path, clips, columns=len(columns), titles=titles)
