@@ -105,10 +105,18 @@ def test_mirror_swaps_sides_and_undoes_itself():
 
 
 def test_a_pair_keeps_its_places_on_the_ground():
-    m = wild()
+    own = Skeleton("own", tuple(f"x_{j}" for j in SMPL22_JOINTS), SMPL22.parents, SMPL22.offsets, dict(SMPL22.end_sites), SMPL22.tpose,
+                   {j: f"x_{j}" for j in SMPL22_JOINTS})
+    m = wild(skeleton=own)
     low = m.moved(translation=(3.0, -0.4, 1.0))
     a, b = to_model(m), to_model(low)
     np.testing.assert_allclose(b.positions - a.positions, np.broadcast_to([3.0, 0.0, 1.0], a.positions.shape), atol=1e-9)
+
+
+def test_a_motion_of_the_models_skeleton_stays_where_it_is():
+    m = wild().moved(translation=(0.0, 0.1, 0.0))
+    assert np.array_equal(to_model(m).positions, m.positions)
+    assert np.array_equal(to_model(to_model(m)[5:9]).positions, m.positions[5:9])
 
 
 @pytest.mark.parametrize("path", ["amc/01_01.amc.xz", "amc/02_06.amc.xz", "amc/60_01.amc.xz", "bvh/12_01.bvh.xz",

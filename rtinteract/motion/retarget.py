@@ -72,13 +72,14 @@ def to_model(motion: Motion) -> Motion:
     """SMPL-22 at 30 Hz with this body's own proportions, feet on the floor (y = 0).
 
     Joints that the source has keep their places within about a centimetre; the spine's joints lie on the spine's line. Only
-    the height is moved, so that two people of one pair stay where they are to each other. Raises SkeletonError when the
-    skeleton cannot be matched.
+    the height is moved, so that two people of one pair stay where they are to each other. A motion of SMPL-22 is taken to stand
+    on y = 0 already and is only resampled: a slice of it stays where it was. Raises SkeletonError when the skeleton cannot be
+    matched.
     """
     roles = joint_map_of(motion.skeleton)
     motion = resample(motion, MODEL_FPS)
     if motion.skeleton.joints == SMPL22_JOINTS and np.abs(motion.skeleton.tpose[:, 0]).min() > 1 - 1e-9:
-        return on_floor(motion)
+        return motion
     away, rest, _ = turns_from_tpose(motion, roles)
     turns = fill(away)
     offsets = model_offsets(rest, roles)

@@ -1,0 +1,136 @@
+"""Streaming: bounded, deterministic, smooth, whatever the actor does."""
+
+import numpy as np
+import pytest
+import torch
+from synthetic import meeting, walker
+
+import rtinteract
+from rtinteract.errors import ConfigError, MotionError
+from rtinteract.motion import Motion
+from rtinteract.stream import play, shown
+
+
+@pytest.fixture(scope="module")
+def model(small_model_path):
+    return rtinteract.load(small_model_path, device="cpu")
+
+
+def plans_of(stream, actor, chunks):
+    at, plans = 0, []
+    for n in chunks:
+        if at >= len(actor):
+            break
+        plans += stream.push(actor[at:at + n])
+        at += n
+    return plans
+
+
+@pytest.mark.parametrize("chunks", [[1] * 200, [7] * 40, [3, 50, 1, 1, 90, 60]])
+def test_any_chunking_equals_the_whole(model, chunks):
+    actor = walker(4.0)
+    whole = model.stream(iterations=2).push(actor)
+    parts = plans_of(model.stream(iterations=2), actor, chunks)
+    assert len(parts) == len(whole) == len(actor) // 4
+    for a, b in zip(whole, parts, strict=True):
+        assert a.start == b.start
+        assert np.array_equal(a.reactor.positions, b.reactor.positions)
+
+
+def test_a_plan_covers_the_horizon_from_now_on_and_is_whole(model):
+    stream = model.stream(iterations=2, horizon=12, hop=4)
+    for i, plan in enumerate(stream.push(walker(2.0))):
+        assert plan.start == 4 * (i + 1) and len(plan.reactor) == len(plan.actor) == 12
+        assert np.isfinite(plan.reactor.positions).all()
+        assert np.allclose(np.linalg.norm(plan.reactor.rotations, axis=-1), 1, atol=1e-6)
+
+
+def test_what_is_shown_does_not_pop_between_plans(model):
+    stream = model.stream(iterations=2)
+    motion = play(stream, walker(6.0))
+    steps = np.linalg.norm(np.diff(motion.positions, axis=0), axis=-1).max(1)
+    seam = np.arange(3, len(steps), 4)
+    inside = np.setdiff1d(np.arange(len(steps)), seam)
+    assert steps[seam].max() < 2 * np.percentile(steps[inside], 95) + 0.01
+
+
+def test_bones_and_memory_do_not_drift(model):
+    stream = model.stream(iterations=1, window=16, horizon=8)
+    actor = walker(20.0, speed=0.4)
+    plans = stream.push(actor)
+    sizes = {name: value.shape for name, value in vars(stream._actor).items() if isinstance(value, torch.Tensor)}
+    stream.push(walker(10.0))
+    assert sizes == {name: value.shape for name, value in vars(stream._actor).items() if isinstance(value, torch.Tensor)}
+    motion = shown(plans, 4)
+    lengths = np.linalg.norm(motion.positions[:, 1:] - motion.positions[:, list(motion.skeleton.parents[1:])], axis=-1)
+    assert lengths.std(0).max() < 1e-5
+
+
+def test_reset_begins_the_same_scene_again(model):
+    stream = model.stream(iterations=2, seed=4)
+    first = stream.push(walker(2.0))
+    stream.reset()
+    again = stream.push(walker(2.0))
+    assert all(np.array_equal(a.reactor.positions, b.reactor.positions) for a, b in zip(first, again, strict=True))
+
+
+def test_a_start_stands_the_reactor_in_the_world(model):
+    actor, other = meeting(2.0)
+    stream = model.stream(iterations=2, start=other[:4])
+    plan = stream.hop(actor[:4])
+    assert np.linalg.norm(plan.reactor.root[0] - other.root[3]) < 0.05
+    assert np.allclose(plan.reactor.skeleton.offsets, other.skeleton.offsets, atol=1e-6)
+
+
+def test_an_actor_that_vanishes_for_two_seconds_and_returns_elsewhere(model):
+    stream = model.stream(iterations=2)
+    actor = walker(2.0)
+    plans = stream.push(actor)
+    for _ in range(15):
+        plans.append(stream.hop(None))
+    back = walker(2.0, place=(0.4, 0.0, actor.root[-1, 2] + 0.8))
+    plans += stream.push(back)
+    motion = shown(plans, 4)
+    assert np.isfinite(motion.positions).all()
+    assert np.linalg.norm(np.diff(motion.root, axis=0), axis=-1).max() < 0.3
+    seen = stream._actor.poses().positions[:, 0]
+    assert np.linalg.norm(np.diff(seen.numpy(), axis=0), axis=-1).max() < 0.15
+
+
+def test_a_far_walk_is_reanchored(model):
+    stream = model.stream(iterations=1)
+    actor = walker(8.0, speed=1.5)
+    frames = []
+    for at in range(0, len(actor) - 3, 4):
+        stream.hop(actor[at:at + 4])
+        frames.append(np.linalg.norm((stream._frame.origin.numpy() - actor.root[at + 3])[[0, 2]]))
+    assert max(frames) < 3.0
+
+
+def test_settings_and_frames_are_checked(model):
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        model.stream(window=30)
+    with pytest.raises(ConfigError, match="at most the horizon"):
+        model.stream(hop=32, horizon=16)
+    with pytest.raises(ConfigError, match="unknown setting"):
+        model.stream(speed=3)
+    stream = model.stream(iterations=1)
+    with pytest.raises(MotionError, match="expected 4 frames"):
+        stream.hop(walker(1.0))
+    with pytest.raises(MotionError, match="first hop"):
+        stream.hop(None)
+    with pytest.raises(MotionError, match="to_model"):
+        stream.hop(walker(1.0, fps=60.0)[:4])
+    with pytest.raises(MotionError, match="at least 4 frames"):
+        play(stream, walker(0.1))
+
+
+def test_a_bad_frame_leaves_the_stream_usable(model):
+    stream = model.stream(iterations=1)
+    actor = walker(2.0)
+    stream.push(actor[:8])
+    with pytest.raises(MotionError):
+        stream.hop(actor[8:11])
+    plan = stream.hop(actor[8:12])
+    assert plan.start == 12
+    assert isinstance(plan.reactor, Motion)
