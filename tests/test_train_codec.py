@@ -1,0 +1,141 @@
+"""The codec trainer on small made-up clips: it learns, resumes to the bit, and writes what it says."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from rtinteract.training.codec import CodecStage, CodecTraining, load_codec, reconstruction_error, train_codec
+from rtinteract.training.data import Augmentation
+from rtinteract.training.metric_losses import MetricWeights, planted, terms
+from rtinteract.training.state import load_state
+from rtinteract.training.trainer import LoopConfig
+from test_data import walk
+
+from rtinteract.config import CodecConfig
+from rtinteract.errors import ConfigError
+from rtinteract.features import base
+from rtinteract.features.normalize import Normalizer
+from rtinteract.motion.types import Motion
+from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
+
+TINY = CodecConfig(width=16, code_dim=8, codes=64, quantizer="fsq", levels=(4, 4, 4), dropout=0.1)
+LOOP = LoopConfig(steps=60, batch=8, learning_rate=3e-3, warmup=5, precision="float32", threads=1, save_s=1e9,
+                  validate_s=1e9, ema=0.9)
+
+
+@dataclass(frozen=True)
+class Solo:
+    motion: Motion
+    split: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    root: np.ndarray
+    rotations: np.ndarray
+    offsets: np.ndarray
+
+
+def solo_clips():
+    clips = []
+    for i in range(6):
+        root, rotations, offsets = walk(90, i)
+        clips.append(Solo(Motion.from_rotations(smpl22_with(offsets), root, rotations, 30.0), "test" if i == 5 else "train"))
+    return clips
+
+
+def pair_clips():
+    a, b = walk(90, 7), walk(90, 8, 1.0, (1.0, 1.0))
+    return [Pair(*(np.stack(x) for x in zip(a, b, strict=True)))]
+
+
+def config(**kw):
+    return CodecTraining(**({"codec": TINY, "loop": LOOP, "frames": 32, "shortest": 16, "longest": 48} | kw))
+
+
+def test_the_codec_learns_and_its_file_reconstructs_as_the_metrics_say(tmp_path):
+    clips = solo_clips()
+    # Short plain crops of one gait: small enough for a tiny codec to learn in seconds.
+    easy = config(codec=replace(TINY, dropout=0.0), loop=replace(LOOP, steps=200), augmentation=Augmentation.none(), usual=1.0,
+                  frames=16, shortest=16, longest=16)
+    stage = CodecStage(easy, clips, None)
+    before = {k: v.detach() for k, v in stage.loss(stage.batch(0), 0)[1].items()}
+    result = train_codec(easy, clips, out=tmp_path, progress=False)
+    codec, normalizer, name, card = load_codec(result.file)
+    stage.model.load_state_dict(codec.state_dict())
+    after = {k: v.detach() for k, v in stage.loss(stage.batch(0), 0)[1].items()}
+    assert after["feature"] < 0.8 * before["feature"] and after["kinematics"] < 0.9 * before["kinematics"]
+    assert set(result.metrics) == {"mpjpe", "aligned", "windows", "slide_cm_s", "codes_used", "perplexity"}
+    assert name == "hybrid" and not codec.training and card["steps"] == 200 and card["metrics"] == result.metrics
+    assert reconstruction_error(codec, normalizer, base.get(name), clips[5:]) == pytest.approx(result.metrics)
+
+
+def test_the_error_is_what_it_says_on_a_perfect_codec():
+    class Perfect(torch.nn.Module):
+        config = TINY
+
+        def encode(self, image):
+            self.image = image
+            return torch.zeros(1, 5, image.shape[1] // 4, dtype=torch.long)
+
+        def decode(self, codes):
+            return self.image
+    found = reconstruction_error(Perfect(), Normalizer.identity(22, 12), base.get("hybrid"), solo_clips()[5:], window=32)
+    assert found["aligned"] < 6 and found["mpjpe"] < 30 and found["perplexity"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("quantizer", ["fsq", "vq"])
+def test_a_stopped_run_continues_to_the_bit(tmp_path, quantizer):
+    codec = TINY if quantizer == "fsq" else CodecConfig(width=16, code_dim=8, codes=64, dropout=0.1)
+    c = config(codec=codec)
+    for out, parts in (("whole", (8,)), ("parts", (3, 8))):
+        for steps in parts:
+            # A constant rate: the cosine's shape depends on the limit, which differs between the parts.
+            train_codec(replace(c, loop=replace(LOOP, schedule="constant")), solo_clips(), steps=steps, out=tmp_path / out,
+                        progress=False)
+    a, b = (load_state(tmp_path / out / "state.pt", torch.device("cpu")) for out in ("whole", "parts"))
+    assert a["step"] == b["step"] == 8
+    assert all(torch.equal(v, b[kind][k]) for kind in ("model", "ema") for k, v in a[kind].items())
+
+
+def test_interhuman_trains_with_the_published_losses():
+    stage = CodecStage(config(representation="interhuman", codec=replace(TINY, quantizer="vq", levels=())), solo_clips(), None)
+    stage.model.train()
+    loss, parts = stage.loss(stage.batch(0), 0)
+    loss.backward()
+    assert {"feature", "explicit", "velocity", "bone", "geodesic", "foot", "commitment"} <= set(parts)
+    assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in stage.model.parameters() if p.grad is not None)
+
+
+def test_batches_are_a_function_of_the_step():
+    stage = CodecStage(config(), solo_clips(), pair_clips())
+    frames = set()
+    for step in range(8):
+        one, again = stage.batch(step), stage.batch(step)
+        assert all(torch.equal(x, y) for x, y in zip(one, again, strict=True))
+        frames.add(one[3].shape[1])
+    assert frames > {32} and all(f % 4 == 0 for f in frames)
+
+
+def test_metric_terms_vanish_on_the_truth_and_tell_a_sliding_foot():
+    root, rotations, offsets = (torch.tensor(x, dtype=torch.float32) for x in walk(24, 3))
+    rotations[:] = torch.tensor([1.0, 0, 0, 0])
+    root = root[:1].expand(24, 3).clone()
+    root[:, 1] -= float(forward_kinematics(SMPL22, root, rotations, offsets=offsets)[0, :, 1].min())
+    truth = forward_kinematics(SMPL22, root, rotations, offsets=offsets)[None]
+    assert planted(truth).all()
+    representation = base.get("hybrid")
+    positions, turns = representation.read_matrices(representation.encode(truth, rotations[None]))
+    found = terms((positions, turns), truth, offsets[None], MetricWeights())
+    assert max(float(v) for v in found.values()) < 1e-2
+    sliding = positions.clone()
+    sliding[..., 0] += torch.arange(24)[:, None] * 0.01
+    assert float(terms((sliding, turns), truth, offsets[None], MetricWeights(slide=1.0))["slide"]) == pytest.approx(0.3, rel=0.05)
+
+
+def test_wrong_configurations_are_refused():
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        config(frames=30)
+    with pytest.raises(ConfigError, match="expected 56 and 6"):
+        CodecStage(config(representation="interx"), solo_clips(), None)

@@ -1,0 +1,222 @@
+"""The transformer and text trainers on made-up pairs, and the model assembled from their files."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from rtinteract.training.assemble import assemble
+from rtinteract.training.data import Augmentation
+from rtinteract.training.masks import IGNORED
+from rtinteract.training.state import load_state, save_stage
+from rtinteract.training.text import TextTraining, groups_of, load_text, train_text
+from rtinteract.training.trainer import LoopConfig
+from rtinteract.training.transformer import (
+    INTERACTION,
+    RANDOM,
+    STREAMING,
+    Shares,
+    Sizes,
+    TransformerStage,
+    TransformerTraining,
+    load_transformer,
+    train_transformer,
+)
+from test_data import walk
+
+from rtinteract.checkpoint import load_model
+from rtinteract.codec import Codec
+from rtinteract.config import CodecConfig, TextConfig, to_dict
+from rtinteract.errors import CheckpointError, ConfigError
+from rtinteract.features.normalize import Normalizer
+from rtinteract.text import TextTokenizer
+
+LOOP = LoopConfig(steps=10, batch=4, learning_rate=2e-3, warmup=2, precision="float32", threads=1, save_s=1e9, validate_s=1e9,
+                  ema=0.9, schedule="constant")
+TEXT = TextConfig(kind="bpe", width=16, layers=1, heads=2, ff=32, vocabulary=300, max_tokens=24)
+CONFIG = TransformerTraining(sizes=Sizes(width=16, heads=2, layers=1, ff=32), text=TEXT, loop=LOOP, shortest=16, longest=48,
+                             most=64, validation_batches=1)
+TEXTS = (("two people shake hands", "they shake their left hands", "a handshake"),
+         ("one person waves", "a wave with the right hand"),
+         ("one follows the other", "a person walks behind another"))
+
+
+@dataclass(frozen=True)
+class Pair:
+    root: np.ndarray
+    rotations: np.ndarray
+    offsets: np.ndarray
+    texts: tuple[str, ...]
+
+    def __len__(self):
+        return self.root.shape[1]
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    clips = []
+    for i in range(6):
+        a, b = walk(100, i), walk(100, 10 + i, 1.0, (1.0, 1.0))
+        clips.append(Pair(*(np.stack(x) for x in zip(a, b, strict=True)), TEXTS[i % 3]))
+    return clips
+
+
+@pytest.fixture(scope="module")
+def codec_file(tmp_path_factory):
+    """An untrained codec: its codes still depend on the motion."""
+    path = tmp_path_factory.mktemp("codec") / "codec.safetensors"
+    config = CodecConfig(width=8, code_dim=8, codes=64, quantizer="fsq", levels=(4, 4, 4), dropout=0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        codec = Codec(config)
+    codec.train()
+    codec(torch.randn(8, 32, 22, 12, generator=torch.Generator().manual_seed(0)))
+    save_stage(path, "codec", {"representation": "hybrid", "codec": to_dict(config)},
+               {"codec": codec.state_dict(), "normalizer": Normalizer.identity(22, 12).state_dict()}, {"steps": 0})
+    return path
+
+
+@pytest.fixture(scope="module")
+def stage(codec_file, pairs):
+    return TransformerStage(CONFIG, codec_file, pairs, None, None)
+
+
+def tokens(stage, modes, frames=32, shares=None, seed=0):
+    if shares is not None:
+        stage.config = replace(CONFIG, shares=shares)
+    try:
+        return stage.tokens(0, torch.Generator().manual_seed(seed), Augmentation.none(), frames, len(modes), torch.tensor(modes))
+    finally:
+        stage.config = CONFIG
+
+
+def test_random_samples_hide_any_tokens_and_labels_are_the_codes(stage):
+    t = tokens(stage, [RANDOM] * 8)
+    assert t.inputs.shape == t.labels.shape == (8, 2, 5, 8)
+    labelled = t.labels != IGNORED
+    assert labelled.flatten(1).any(1).all() and 0.2 < labelled.float().mean() < 0.95
+    assert (t.inputs[labelled] == 64).float().mean() > 0.6
+    assert (t.inputs[~labelled] < 64).all() and (t.schedule == 80).all()
+
+
+def test_interaction_hides_one_person_only(stage):
+    t = tokens(stage, [INTERACTION] * 32, shares=Shares(reactor=1.0, whole=1.0))
+    labelled = t.labels != IGNORED
+    assert not labelled[:, 0].any() and labelled[:, 1].all() and (t.schedule == 40).all()
+    both = tokens(stage, [INTERACTION] * 32, shares=Shares(reactor=0.5))
+    people = (both.labels != IGNORED).flatten(2).any(2)
+    assert (people.sum(1) == 1).all() and people[:, 0].any() and people[:, 1].any()
+
+
+def test_streaming_shows_a_past_that_ends_now(stage):
+    shares = Shares(cold=0.0, whole=1.0, history_noise=0.0, horizon=4, near=1.0)
+    seen = set()
+    for seed in range(6):
+        t = tokens(stage, [STREAMING] * 4 + [RANDOM] * 2, shares=shares, seed=seed)
+        hidden = (t.labels[:4] != IGNORED).flatten(0, 2).all(0)
+        now = int((~hidden).sum())
+        assert hidden.tolist() == [False] * now + [True] * (8 - now) and 4 <= now < 8
+        assert (t.schedule[:4] == 10 * (8 - now)).all()
+        seen.add(now)
+    assert len(seen) > 1
+
+
+def test_the_past_is_encoded_from_a_clip_that_ends_now(stage, monkeypatch):
+    shares = Shares(cold=0.0, whole=1.0, history_noise=0.0)
+    lengths, codes = [], []
+    encode = stage.codes
+
+    def spy(positions, rotations):
+        out = encode(positions, rotations)
+        lengths.append(positions.shape[2])
+        codes.append(out)
+        return out
+    monkeypatch.setattr(stage, "codes", spy)
+    t = tokens(stage, [STREAMING] * 6, frames=48, shares=shares)
+    now = lengths[1] // 4
+    assert lengths[0] == 48 and lengths[1] < 48
+    assert torch.equal(t.inputs[..., :now], codes[1])
+    assert not torch.equal(codes[0][..., :now], codes[1])
+    assert torch.equal(t.labels[..., now:], codes[0][..., now:])
+
+
+def test_cold_streams_hide_the_second_persons_past(stage):
+    t = tokens(stage, [STREAMING] * 8, shares=Shares(cold=1.0, whole=1.0, history_noise=0.0))
+    labelled = t.labels != IGNORED
+    assert labelled[:, 1].all() and not labelled[:, 0, :, 0].any()
+
+
+def test_texts_follow_the_clip_the_mirror_and_the_draw(stage):
+    t = tokens(stage, [RANDOM] * 64, shares=Shares(text_dropped=0.5))
+    dropped = (t.texts < 0).float().mean()
+    assert 0.3 < dropped < 0.7
+    condition = stage.condition(t.texts)
+    assert (condition[t.texts < 0] == 0).all() and (condition[t.texts >= 0].abs().sum(1) > 0).all()
+    same = t.texts[t.texts >= 0][0]
+    rows = condition[t.texts == same]
+    assert torch.allclose(rows, rows[:1].expand_as(rows))
+    clip = torch.zeros(40, dtype=torch.long)
+    for mirror, allowed in ((False, "left"), (True, "right")):
+        g = torch.Generator().manual_seed(1)
+        found = stage._texts(0, clip, torch.full((40,), mirror), torch.full((40,), RANDOM), g)
+        words = {stage.words.texts[i] for i in found.tolist() if i >= 0}
+        assert f"they shake their {allowed} hands" in words and len(words) == 3
+
+
+def test_batches_repeat(stage):
+    for step in range(4):
+        assert all(torch.equal(a, b) for a, b in zip(stage.batch(step), stage.batch(step), strict=True))
+
+
+def test_it_learns_resumes_to_the_bit_and_becomes_a_model(tmp_path, codec_file, pairs):
+    start = TransformerStage(CONFIG, codec_file, pairs, None, None)
+    before = start.validate(start.model.state_dict())
+    for out, parts in (("whole", (8,)), ("parts", (3, 8))):
+        for steps in parts:
+            train_transformer(CONFIG, codec_file, pairs, out=tmp_path / out, steps=steps, progress=False)
+    a, b = (load_state(tmp_path / out / "state.pt", torch.device("cpu")) for out in ("whole", "parts"))
+    assert all(torch.equal(v, b[kind][k]) for kind in ("model", "ema") for k, v in a[kind].items())
+    result = train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "whole", steps=90, progress=False)
+    for mode in ("random", "interaction", "streaming"):
+        assert result.metrics[f"{mode}_loss"] < 0.85 * before[f"{mode}_loss"]
+    trained = load_transformer(result.file)
+    assert TextTokenizer(trained.tokenizer).vocabulary == trained.text.config.vocabulary <= 300
+    assemble(codec_file, result.file, tmp_path / "model.safetensors", name="tiny", card={"licence": "test"})
+    model = load_model(tmp_path / "model.safetensors")
+    assert model.config.name == "tiny" and model.card["licence"] == "test" and model.card["transformer"]["steps"] == 90
+    codes = torch.randint(0, 64, (1, 2, 5, 4))
+    close = model.transformer(codes, None, None) - trained.transformer(codes, None, None)
+    assert close.abs().max() < 0.05
+
+
+def test_assembly_refuses_another_codec(tmp_path, codec_file, pairs):
+    result = train_transformer(CONFIG, codec_file, pairs, out=tmp_path, steps=1, progress=False)
+    config = CodecConfig(width=16, code_dim=8, codes=64, quantizer="fsq", levels=(4, 4, 4))
+    other = tmp_path / "other.safetensors"
+    save_stage(other, "codec", {"representation": "hybrid", "codec": to_dict(config)},
+               {"codec": Codec(config).state_dict(), "normalizer": Normalizer.identity(22, 12).state_dict()}, {})
+    with pytest.raises(CheckpointError, match="another configuration"):
+        assemble(other, result.file, tmp_path / "model.safetensors")
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_text_encoder_brings_phrasings_together_and_starts_the_transformer(tmp_path, codec_file, pairs):
+    config = TextTraining(text=TEXT, loop=replace(LOOP, steps=80, batch=6))
+    result = train_text(config, pairs, out=tmp_path, prompts=("two people hug",), progress=False)
+    assert result.metrics["nearest"] > 0.8
+    encoder, tokenizer, text = load_text(result.file)
+    stage = TransformerStage(CONFIG, codec_file, pairs, None, result.file)
+    assert stage.tokenizer == tokenizer and stage.text == text
+    assert torch.equal(stage.model["text"].embedding.weight, encoder.embedding.weight)
+
+
+def test_groups_hold_both_sides_of_the_mirror(pairs):
+    groups = groups_of(pairs)
+    assert len(groups) == 5 and any("they shake their right hands" in group for group in groups)
+
+
+def test_wrong_shares_are_refused():
+    with pytest.raises(ConfigError, match="at most 1"):
+        Shares(interaction=0.7, streaming=0.5)
+    with pytest.raises(ConfigError, match="shares.cold"):
+        Shares(cold=1.5)
