@@ -5,8 +5,9 @@ from setuptools import setup
 INFERENCE = [
     "torch>=2.10", "numpy>=1.26", "safetensors>=0.5", "tokenizers>=0.20", "triton>=3.5; sys_platform == 'linux'", "typer>=0.15",
 ]
-VIEW = ["matplotlib>=3.9", "pillow>=11"]
+VIEW = ["pillow>=11"]
 GLTF = ["pygltflib>=1.16"]
+TRAIN = ["tqdm>=4.66", "tensorboard>=2.17", "scipy>=1.13"] + VIEW
 
 setup(
     name="rtinteract",
@@ -14,15 +15,16 @@ setup(
     description="Embeddable real-time runtime for two-person motion",
     license="MIT",
     python_requires=">=3.11",
-    packages=["rtinteract", "rtinteract.motion", "rtinteract.features", "rtinteract.kernels", "rtinteract.training"],
+    packages=["rtinteract", "rtinteract.cli", "rtinteract.motion", "rtinteract.features", "rtinteract.kernels",
+              "rtinteract.training"],
     package_dir={"rtinteract.kernels": "kernels", "rtinteract.training": "training"},
     package_data={"rtinteract": ["assets/*"]},
     install_requires=INFERENCE,
     extras_require={
         "demo": VIEW + GLTF,
         "view": VIEW,
-        "train": ["tqdm>=4.66", "tensorboard>=2.17", "scipy>=1.13"] + VIEW,
-        "test": ["pytest>=8", "pytest-benchmark>=5", "ruff>=0.9", "tqdm>=4.66", "tensorboard>=2.17", "scipy>=1.13"] + VIEW + GLTF,
+        "train": TRAIN,
+        "test": ["pytest>=8", "pytest-benchmark>=5", "ruff>=0.9"] + TRAIN + GLTF,
     },
     entry_points={"console_scripts": ["rtinteract=rtinteract.cli:main"]},
 )

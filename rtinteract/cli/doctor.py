@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 from pathlib import Path
 
 import torch
@@ -13,7 +14,10 @@ import typer
 import rtinteract
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
-_PACKAGES = ("torch", "triton", "numpy", "safetensors", "tokenizers", "matplotlib", "pillow", "pygltflib", "tqdm", "tensorboard")
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"}
+_PACKAGES = {"torch": "", "triton": "", "numpy": "", "safetensors": "", "tokenizers": "", "pygltflib": "demo", "pillow": "view",
+             "tqdm": "train", "tensorboard": "train", "scipy": "train"}
 
 
 def _cpu_flags() -> list[str]:
@@ -24,36 +28,55 @@ def _cpu_flags() -> list[str]:
     return [f for f in _FLAGS if f in words]
 
 
-def _version(package: str) -> str:
+def _version(package: str, extra: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return "not installed" + (f": pip install 'rtinteract[{extra}]'" if extra else "")
+
+
+def _gpus() -> list[tuple[str, str]]:
+    if not torch.cuda.is_available():
+        return [("gpu", "none that torch can use"), ("device", "cpu: torch sees no GPU")]
+    rows = []
+    for i in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(i)
+        kind = getattr(p, "gcnArchName", "") if torch.version.hip else f"sm_{p.major}{p.minor}"
+        rows.append((f"gpu {i}", f"{p.name}, {kind}, {p.total_memory / 2**30:.0f} GiB, bf16 "
+                     f"{'yes' if torch.cuda.is_bf16_supported() else 'no'}"))
+    return rows + [("device", "cuda: torch sees a GPU")]
+
+
+def _shipped() -> str:
+    path = Path(rtinteract.__file__).parent / "assets" / "model.safetensors"
+    if not path.is_file():
+        return "missing: reinstall the package, or give --model"
+    try:
+        config = rtinteract.load(path, device="cpu").config
+    except rtinteract.RtInteractError as error:
+        return f"damaged: {error}"
+    return f"{config.name}, {path.stat().st_size / 2**20:.1f} MiB, {config.representation}, window {config.window} frames"
 
 
 def findings() -> list[tuple[str, str]]:
     """Pairs of a name and what was found; the last ones say what is chosen and why."""
-    rows = [("rtinteract", rtinteract.__version__), ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
-    rows += [(package, _version(package)) for package in _PACKAGES]
+    rows = [("rtinteract", rtinteract.__version__),
+            ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    rows += [(package, _version(package, extra)) for package, extra in _PACKAGES.items()]
+    rows.append(("ffmpeg", shutil.which("ffmpeg") or "not found: .mp4 cannot be written, .gif can"))
     flags = _cpu_flags()
-    rows += [("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads; {' '.join(flags) or 'no flags known'}"),
-             ("cpu bf16", "yes" if {"avx512_bf16", "amx_bf16", "bf16"} & set(flags) else "no"),
-             ("cpu int8 dot", "yes" if {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"} & set(flags) else "no")]
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            p = torch.cuda.get_device_properties(i)
-            rows.append((f"gpu {i}", f"{p.name}, sm_{p.major}{p.minor}, {p.total_memory / 2**30:.0f} GiB"))
-        rows.append(("device", "cuda: torch sees a GPU"))
-    else:
-        rows += [("gpu", "none that torch can use"), ("device", "cpu: torch sees no GPU")]
-    rows.append(("backend", "reference (plain torch): fused kernels are not part of this version"))
-    rows.append(("precision", "float32: the only one of this version"))
-    shipped = Path(rtinteract.__file__).parent / "assets" / "model.safetensors"
-    rows.append(("shipped model", f"{shipped.stat().st_size / 2**20:.1f} MiB" if shipped.is_file() else "missing: reinstall"))
+    rows += [("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}; {' '.join(flags) or 'no flags known'}"),
+             ("cpu bf16", "yes" if _BF16 & set(flags) else "no"), ("cpu int8 (VNNI)", "yes" if _INT8 & set(flags) else "no")]
+    rows += _gpus()
+    rows += [("backend", "reference (plain torch): fused kernels are not part of this version"),
+             ("precision", "float32: the only one of this version"), ("shipped model", _shipped())]
     return rows
 
 
 def doctor() -> None:
-    """Say what was found here: libraries, processor, GPU, the shipped model, and what is chosen and why."""
+    """Say what was found here: libraries, processor, GPU, the shipped model, and what is chosen and why.
+
+    Example: rtinteract doctor
+    """
     for name, value in findings():
         typer.echo(f"{name:16} {value}")

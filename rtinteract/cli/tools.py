@@ -6,28 +6,65 @@ from pathlib import Path
 
 import typer
 
-from rtinteract.motion import read_motion, write_motion
+from rtinteract.cli.files import SKELETON, UNITS, check_folder, check_outputs, stem_of, units_of
+from rtinteract.errors import MotionError
+from rtinteract.motion import Motion, read_motion, write_motion
+from rtinteract.motion.files import read_bytes, stem_and_suffix
 
 
 def import_intermask(codec: Path = typer.Option(..., help="The codec's best_fid.tar."),
                      transformer: Path = typer.Option(..., help="The transformer's best.tar."),
-                     mean: Path = typer.Option(None, help="global_mean.npy (262 values)."),
+                     mean: Path = typer.Option(None, help="global_mean.npy (262 values); without it and --std, features are not "
+                                               "normalised."),
                      std: Path = typer.Option(None, help="global_std.npy (262 values)."),
-                     out: Path = typer.Option("model.safetensors", help="Where to write.")) -> None:
-    """Turn the published InterMask checkpoints into one model.safetensors; every key must be accounted for."""
+                     heads: int = typer.Option(None, min=1, help="Attention heads, where the width is no multiple of 64."),
+                     out: Path = typer.Option("model.safetensors", "--out", "-o", help="Where to write.")) -> None:
+    """Turn the published InterMask checkpoints into one model.safetensors.
+
+    Every key of the files must be accounted for. A published model reads CLIP text features, so without a CLIP tower it
+    reacts and generates without text.
+
+    Example: rtinteract import-intermask --codec best_fid.tar --transformer best.tar --mean global_mean.npy --std global_std.npy
+    """
     from rtinteract.checkpoint import save_model
     from rtinteract.importer import import_intermask as read
 
-    save_model(out, read(codec, transformer, mean, std))
-    typer.echo(f"wrote {out}")
+    check_folder(out)
+    parts = read(codec, transformer, mean, std, heads=heads)
+    save_model(out, parts)
+    c = parts.config
+    typer.echo(f"{c.representation}: codec of {c.codec.codes} codes, transformer of {c.transformer.layers} layers, "
+               f"{c.transformer.width} wide, {c.transformer.heads} heads")
+    typer.echo(f"wrote {out} ({out.stat().st_size / 2**20:.1f} MiB)")
 
 
-def view(files: list[Path] = typer.Argument(..., help="One motion file, or two for a pair; a .glb or .npz may hold both people."),
-         out: Path = typer.Option(None, "--out", "-o", help="A .png contact sheet, .gif or .mp4; beside the first file without it."),
-         skeleton: Path = typer.Option(None, help="The .asf of an .amc file.")) -> None:
-    """Draw motion files: both people, a floor grid, trails."""
-    motions = [read_motion(f, skeleton=skeleton) for f in files]
-    rate = motions[0].fps
-    target = out or files[0].with_suffix(".gif")
-    write_motion(target, tuple(m if m.fps == rate else m.resampled(rate) for m in motions) if len(motions) > 1 else motions[0])
-    typer.echo(f"wrote {target}")
+def _people_of(path: Path, skeleton: Path | None, units: str | None) -> list[Motion]:
+    """Everybody in a motion file: our own .npz and .glb may hold more than one person."""
+    suffix = stem_and_suffix(path)[1]
+    if suffix == ".npz":
+        from rtinteract.motion.archive import read_people
+
+        return read_people(read_bytes(path), str(path))
+    if suffix == ".glb":
+        from rtinteract.motion.gltf import read_gltf
+
+        return read_gltf(path)
+    return [read_motion(path, skeleton=skeleton, units=units_of(units))]
+
+
+def view(files: list[Path] = typer.Argument(..., help="Motion files, shown together; a .glb or .npz of rtinteract may hold both "
+                                            "people."),
+         out: Path = typer.Option(None, "--out", "-o", help="A .png contact sheet, .gif or .mp4; without it a .gif of the first "
+                                  "file's name, here."),
+         skeleton: Path = SKELETON, units: str = UNITS) -> None:
+    """Draw motion files: the people, a floor grid, trails.
+
+    Example: rtinteract view actor.bvh reactor.bvh --out pair.png
+    """
+    target = out or Path(f"{stem_of(files[0])}.gif")
+    check_outputs([target], *files)
+    if target.suffix.lower() not in (".png", ".gif", ".mp4"):
+        raise MotionError(f"{target}: expected a picture, .png, .gif or .mp4, got {target.suffix!r}; rename it")
+    motions = [m for f in files for m in _people_of(f, skeleton, units)]
+    write_motion(target, motions)
+    typer.echo(f"wrote {target}: {len(motions)} {'person' if len(motions) == 1 else 'people'}, {motions[0].seconds:.1f} s")

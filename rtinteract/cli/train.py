@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -9,35 +10,33 @@ from pathlib import Path
 
 import typer
 
+from rtinteract.cli.files import check_folder, check_outputs, make_folder
+from rtinteract.cli.infer import DEVICE, MODEL
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.model import load
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a model from scratch: codec, then text, then transformer, then assemble.\n\n"
-                        "Each stage resumes where it was stopped (Ctrl-C, kill, power cut) when it is started again.")
-data_app = typer.Typer(no_args_is_help=True, help="Compose pairs from solo motion capture, and look at data before training on it.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a model from scratch: codec, then text, then transformer, then "
+                        "assemble.\n\nEach stage resumes where it was stopped (Ctrl-C, kill, power cut) when it is started "
+                        "again.")
+data_app = typer.Typer(no_args_is_help=True, help="Compose pairs from solo motion capture, and look at data before "
+                       "training on it.")
 
 MOCAP = typer.Option(..., help="Folder of solo motion capture: .bvh, .amc/.asf, rotation-vector text; .xz and .gz too.")
 OUT = typer.Option(..., "--out", "-o", help="Folder of the run; a run found there is continued.")
 PAIRS = typer.Option(None, help="Folder of composed pairs (rtinteract data compose).")
 CONFIG = typer.Option(None, help="JSON with values that replace the defaults, nested as --show-config prints them.")
-SHOW = typer.Option(False, "--show-config", help="Print the configuration as JSON and stop.")
+START = typer.Option(None, help="A codec.safetensors whose weights and statistics to begin with.")
 MINUTES = typer.Option(None, help="Stop after so many minutes of training.")
-STEPS = typer.Option(None, help="Stop after so many steps.")
-THREADS = typer.Option(None, help="CPU threads.")
+STEPS = typer.Option(None, min=1, help="Stop after so many steps.")
+THREADS = typer.Option(None, min=1, help="CPU threads.")
 CACHE = typer.Option(None, help="Folder where the read motion capture is kept for the next time.")
-_LOCATIONS = "rtinteract.training"
 
 
 def _training(module: str):
-    """A module of the training package; a missing extra is told, not traced."""
-    import importlib
-
+    """A module of the training package, whose progress is told from now on."""
     logging.getLogger().setLevel(min(logging.getLogger().level, logging.INFO))
-    try:
-        return importlib.import_module(f"{_LOCATIONS}.{module}")
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}, which is not installed; run pip install 'rtinteract[train]'") from error
+    return importlib.import_module(f"rtinteract.training.{module}")
 
 
 def _merged(defaults: dict, values: dict) -> dict:
@@ -45,19 +44,33 @@ def _merged(defaults: dict, values: dict) -> dict:
                        for k, v in values.items()}
 
 
-def _configured(cls, path: Path | None, show: bool):
+def _json_of(path: Path) -> dict:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path}: expected a JSON file, got {error}; see --show-config for its form") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}; see --show-config for the form")
+    return values
+
+
+def _configured(cls, path: Path | None):
     """The stage's configuration with a file's values in place of the defaults; an unknown key is an error."""
-    config = cls()
-    if path is not None:
-        try:
-            values = json.loads(path.read_text())
-        except ValueError as error:
-            raise ConfigError(f"{path}: expected JSON, got {error}; see --show-config for the form") from error
-        config = from_dict(cls, _merged(to_dict(config), values))
-    if show:
-        typer.echo(json.dumps(to_dict(config), indent=2))
-        raise typer.Exit
-    return config
+    return cls() if path is None else from_dict(cls, _merged(to_dict(cls()), _json_of(path)))
+
+
+def _show(module: str, name: str):
+    """The option that prints a stage's default configuration: eager, so that it needs no other option."""
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(json.dumps(to_dict(getattr(_training(module), name)()), indent=2))
+            raise typer.Exit
+    return typer.Option(False, "--show-config", is_eager=True, callback=show, help="Print the default configuration and stop.")
+
+
+SHOW_CODEC = _show("codec", "CodecTraining")
+SHOW_TEXT = _show("text", "TextTraining")
+SHOW_TRANSFORMER = _show("transformer", "TransformerTraining")
 
 
 def _said(result) -> None:
@@ -67,13 +80,15 @@ def _said(result) -> None:
 
 
 @train_app.command()
-def codec(mocap: Path = MOCAP, out: Path = OUT, pairs: Path = PAIRS, start: Path = typer.Option(
-              None, help="A codec.safetensors whose weights and statistics to begin with."),
+def codec(mocap: Path = MOCAP, out: Path = OUT, pairs: Path = PAIRS, start: Path = START,
           config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
-          show_config: bool = SHOW) -> None:
-    """Train the motion codec on solo clips, and on the people of pairs where given."""
+          show_config: bool = SHOW_CODEC) -> None:
+    """Train the motion codec on solo clips, and on the people of pairs where given.
+
+    Example: rtinteract train codec --mocap mocap --pairs pairs --out runs/codec --minutes 120
+    """
     stage = _training("codec")
-    settings = _configured(stage.CodecTraining, config, show_config)
+    settings = _configured(stage.CodecTraining, config)
     clips = _training("solo").load_corpus(mocap, cache=cache or out / "cache")
     loaded = _training("pairs").load_pairs(pairs) if pairs else None
     _said(stage.train_codec(settings, clips, loaded, out=out, start=start, steps=steps, minutes=minutes, threads=threads))
@@ -81,11 +96,18 @@ def codec(mocap: Path = MOCAP, out: Path = OUT, pairs: Path = PAIRS, start: Path
 
 @train_app.command()
 def text(pairs: Path = typer.Option(..., help="Folder of composed pairs."), out: Path = OUT, config: Path = CONFIG,
-         minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, show_config: bool = SHOW) -> None:
-    """Train the tokenizer and the text encoder on the texts of pairs; two phrasings of one clip are drawn together."""
+         minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
+         show_config: bool = SHOW_TEXT) -> None:
+    """Train the tokenizer and the text encoder on the texts of pairs.
+
+    Two phrasings of one clip are drawn together, others apart.
+
+    Example: rtinteract train text --pairs pairs --out runs/text
+    """
     stage = _training("text")
-    settings = _configured(stage.TextTraining, config, show_config)
-    _said(stage.train_text(settings, _training("pairs").load_pairs(pairs), out=out, steps=steps, minutes=minutes, threads=threads))
+    settings = _configured(stage.TextTraining, config)
+    clips = _training("pairs").load_pairs(pairs)
+    _said(stage.train_text(settings, clips, out=out, steps=steps, minutes=minutes, threads=threads))
 
 
 @train_app.command()
@@ -93,10 +115,15 @@ def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `trai
                 pairs: Path = typer.Option(..., help="Folder of composed pairs."), out: Path = OUT,
                 held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it a twentieth of --pairs."),
                 text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."), config: Path = CONFIG,
-                minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, show_config: bool = SHOW) -> None:
-    """Train the Inter-M transformer and its text encoder on pairs seen through a frozen codec."""
+                minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
+                show_config: bool = SHOW_TRANSFORMER) -> None:
+    """Train the Inter-M transformer and its text encoder on pairs seen through a frozen codec.
+
+    Example: rtinteract train transformer --codec runs/codec/codec.safetensors --pairs pairs --held-out heldout
+    --text runs/text/text.safetensors --out runs/transformer --minutes 120
+    """
     stage, pair_files = _training("transformer"), _training("pairs")
-    settings = _configured(stage.TransformerTraining, config, show_config)
+    settings = _configured(stage.TransformerTraining, config)
     _said(stage.train_transformer(
         settings, codec, pair_files.load_pairs(pairs), out=out, held_out=pair_files.load_pairs(held_out) if held_out else None,
         text_file=text, steps=steps, minutes=minutes, threads=threads))
@@ -110,19 +137,36 @@ def assemble(codec: Path = typer.Option(..., help="codec.safetensors."),
              window: int = typer.Option(128, help="Frames that are filled at once; longer clips take several windows."),
              card: Path = typer.Option(None, help="JSON to add to the model card: data, licence, metrics."),
              half: bool = typer.Option(True, help="Store the weights as float16.")) -> None:
-    """Put the trained stages into one model.safetensors."""
-    about = json.loads(card.read_text()) if card else None
+    """Put the trained stages into one model.safetensors.
+
+    Example: rtinteract train assemble --codec runs/codec/codec.safetensors
+    --transformer runs/transformer/transformer.safetensors --out model.safetensors
+    """
+    check_folder(out)
+    about = _json_of(card) if card else None
     _training("assemble").assemble(codec, transformer, out, name=name, window=window, half=half, card=about)
     typer.echo(f"wrote {out} ({os.path.getsize(out) / 2**20:.1f} MiB)")
 
 
 @data_app.command()
-def compose(mocap: Path = MOCAP, out: Path = typer.Option(..., "--out", "-o", help="Folder for the pairs; continued if it was stopped."),
-            count: int = typer.Option(2400, help="How many clips."), seed: int = typer.Option(0, help="Same seed, same clips."),
+def compose(mocap: Path = MOCAP,
+            out: Path = typer.Option(..., "--out", "-o", help="Folder for the pairs; continued if it was stopped."),
+            count: int = typer.Option(2400, min=1, help="How many clips."),
+            seed: int = typer.Option(0, help="Same seed, same clips."),
             split: str = typer.Option("train", help="train: clips to train on; test: held-out clips."),
             processes: int = typer.Option(1, help="Processes; the clips do not depend on it."),
             sheet: Path = typer.Option(None, help="Also draw 20 of them on this .png."), cache: Path = CACHE) -> None:
-    """Make two-person clips with real coupling and texts from solo clips and inverse kinematics."""
+    """Make two-person clips with real coupling and texts from solo clips and inverse kinematics.
+
+    Example: rtinteract data compose --mocap mocap --out pairs --count 2400 --sheet pairs.png
+
+    Held-out pairs, for evaluation: rtinteract data compose --mocap mocap --out heldout --count 96 --split test --seed 1
+    """
+    if split not in ("train", "test"):
+        raise ConfigError(f"--split: expected train or test, got {split!r}")
+    if sheet:
+        check_outputs([sheet])
+    make_folder(out)
     choreography, pair_files = _training("choreography"), _training("pairs")
     clips = _training("solo").load_corpus(mocap, cache=cache)
     report = choreography.compose_many(out, clips, count, seed, split=split, processes=processes)
@@ -137,7 +181,10 @@ def compose(mocap: Path = MOCAP, out: Path = typer.Option(..., "--out", "-o", he
 
 @data_app.command()
 def inspect(folder: Path = typer.Argument(..., help="A folder of motion capture, or of composed pairs.")) -> None:
-    """Say what a folder holds: clips, minutes, kinds or splits, and what could not be used."""
+    """Say what a folder holds: clips, minutes, kinds or splits, and what could not be used.
+
+    Example: rtinteract data inspect mocap
+    """
     if (folder / "index.json").is_file():
         clips = _training("pairs").load_pairs(folder)
         typer.echo(f"{len(clips)} pairs, {sum(len(c) for c in clips) / 1800:.1f} min")
@@ -152,16 +199,23 @@ def inspect(folder: Path = typer.Argument(..., help="A folder of motion capture,
         typer.echo(f"{split:6} {len(chosen):4} clips {sum(len(c.motion) for c in chosen) / 1800:6.1f} min")
 
 
-def evaluate(model: Path = typer.Option(None, "--model", "-m", help="A model.safetensors; without it the shipped one."),
+def evaluate(model: Path = MODEL, device: str = DEVICE,
              mocap: Path = typer.Option(None, help="Folder of solo motion capture: the codec on its held-out clips."),
              pairs: Path = typer.Option(None, help="Folder of held-out composed pairs (data compose --split test)."),
-             actor: Path = typer.Option(None, help="A real actor's file ..."), reactor: Path = typer.Option(None, help="... and the real reactor's."),
+             actor: Path = typer.Option(None, help="A real actor's file ..."),
+             reactor: Path = typer.Option(None, help="... and the real reactor's."),
              out: Path = typer.Option("evaluation", "--out", "-o", help="Folder for report.json, report.md and pictures."),
-             limit: int = typer.Option(None, help="At most so many clips and pairs."), seed: int = typer.Option(0, help="Same seed, same figures."),
-             cache: Path = CACHE) -> None:
-    """Measure a model: codec, reactions against baselines, streaming against offline, and a real pair."""
+             limit: int = typer.Option(None, min=1, help="At most so many clips and pairs."),
+             seed: int = typer.Option(0, help="Same seed, same figures."), cache: Path = CACHE) -> None:
+    """Measure a model: codec, reactions against baselines, streaming against offline, and a real pair.
+
+    Example: rtinteract evaluate --mocap mocap --pairs heldout --actor 18_01.bvh --reactor 19_01.bvh --out evaluation
+    """
     if (actor is None) != (reactor is None):
         raise ConfigError("evaluate: expected --actor and --reactor together, got one of them; give both or none")
-    _training("evaluate").evaluate(load(model), solo=mocap, pairs=pairs, real_pair=None if actor is None else (actor, reactor), out=out,
-                                   limit=limit, seed=seed, cache=cache)
+    evaluation = _training("evaluate")
+    make_folder(out)
+    real_pair = None if actor is None else (actor, reactor)
+    evaluation.evaluate(load(model, device=device), solo=mocap, pairs=pairs, real_pair=real_pair, out=out, limit=limit, seed=seed,
+                        cache=cache)
     typer.echo((out / "report.md").read_text())
