@@ -82,7 +82,8 @@ class Sizes:
 @dataclass(frozen=True)
 class TransformerTraining:
     """Everything that decides a transformer training. A batch's crops have one length: ``shortest`` to ``longest`` frames, or
-    with share ``long`` up to ``most``; the batch shrinks as crops grow, so that a step costs about the same."""
+    with share ``long`` up to ``most``; the batch shrinks as crops grow, so that a step costs about the same. The step-unroll
+    loss has weight ``unroll`` and is taken in ``unroll_share`` of the steps: it doubles a step's cost."""
 
     sizes: Sizes = field(default_factory=Sizes)
     text: TextConfig = field(default_factory=small_text)
@@ -90,6 +91,7 @@ class TransformerTraining:
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0))
     shares: Shares = field(default_factory=Shares)
     unroll: float = 1.0
+    unroll_share: float = 1.0
     first_frame: float = 0.6
     shortest: int = 32
     longest: int = 96
@@ -249,9 +251,11 @@ class TransformerStage(Stage):
 
     def loss(self, batch: Tokens, step: int):
         """Masked cross entropy of both passes."""
+        config = self.config
+        unrolled = float(torch.rand((), generator=generator(config.loop.seed, step, "unroll"))) < config.unroll_share
         out = masks.transformer_loss(
             self.model["transformer"], batch.inputs.to(self.device), batch.labels.to(self.device), self.condition(batch.texts),
-            None, unroll=self.config.unroll, schedule_tokens=batch.schedule.to(self.device))
+            None, unroll=config.unroll if unrolled else 0.0, schedule_tokens=batch.schedule.to(self.device))
         return out.loss, {"cross_entropy": out.cross_entropy, "accuracy": out.accuracy,
                           "unroll_cross_entropy": out.unroll_cross_entropy}
 
