@@ -91,7 +91,6 @@ class TransformerTraining:
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0))
     shares: Shares = field(default_factory=Shares)
     unroll: float = 1.0
-    unrolled: float = 0.5
     unroll_share: float = 1.0
     first_frame: float = 0.6
     shortest: int = 32
@@ -252,7 +251,6 @@ class TransformerStage(Stage):
 
     def loss(self, batch: Tokens, step: int):
         """Masked cross entropy, of both passes where the step is unrolled."""
-        twice = float(torch.rand((), generator=generator(self.config.loop.seed, step, "unroll"))) < self.config.unrolled
         config = self.config
         unrolled = float(torch.rand((), generator=generator(config.loop.seed, step, "unroll"))) < config.unroll_share
         out = masks.transformer_loss(
