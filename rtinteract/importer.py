@@ -47,7 +47,8 @@ def _read(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0]
+        # Only the first sentence: torch goes on to advise unpickling, which is never right here.
+        reason = re.split(r"\.\s|\n", str(error))[0]
         raise CheckpointError(f"{path}: expected a torch checkpoint of tensors, but it cannot be read ({reason}); fetch it "
                               "again") from error
     state = content.get(key) if isinstance(content, dict) else None

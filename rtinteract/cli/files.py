@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ SKELETON = typer.Option(None, help="The .asf of an .amc file (or the .json of ro
                         "beside it.")
 UNITS = typer.Option(None, help="Length unit of the file: m, cm, mm, inch, cmu, or the metres in one unit; without it, "
                      "the body's height tells.")
+JOINT_MAP = typer.Option(None, help="JSON {SMPL-22 joint: joint of the file}, for a skeleton that is not recognised.")
 _NEEDS = {".glb": ("pygltflib", "demo"), ".png": ("PIL", "view"), ".gif": ("PIL", "view"), ".mp4": ("PIL", "view")}
 
 
@@ -54,6 +56,17 @@ def make_folder(path: Path) -> None:
     check_folder(path / "file")
 
 
+def json_of(path: Path) -> dict:
+    """The JSON object of a file; ConfigError for anything else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path}: expected a JSON file, got {error}; mend it or check the path") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}; mend it")
+    return values
+
+
 def units_of(text: str | None) -> str | float | None:
     """A unit's name, or the metres in one unit."""
     try:
@@ -62,9 +75,10 @@ def units_of(text: str | None) -> str | float | None:
         return text
 
 
-def read_actor(path: Path, skeleton: Path | None, units: str | None) -> Motion:
+def read_actor(path: Path, skeleton: Path | None, units: str | None, joint_map: Path | None) -> Motion:
     """A motion file in the model's form; what its reader assumed is told."""
-    actor = read_motion(path, skeleton=skeleton, units=units_of(units))
+    names = None if joint_map is None else json_of(joint_map)
+    actor = read_motion(path, skeleton=skeleton, units=units_of(units), joint_map=names)
     typer.echo(f"{path.name}: {len(actor)} frames at {actor.fps:g} fps, skeleton {actor.skeleton.name} of "
                f"{len(actor.skeleton)} joints")
     for note in actor.notes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from rtinteract.cli.files import SKELETON, UNITS, check_model, check_outputs, read_actor, stem_of, write_all
+from rtinteract.cli.files import JOINT_MAP, SKELETON, UNITS, check_model, check_outputs, read_actor, stem_of, write_all
 from rtinteract.model import load
 
 MODEL = typer.Option(None, "--model", "-m", help="A model.safetensors; without it the one that ships with the package.")
@@ -36,8 +36,8 @@ def _bar(label: str):
 def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or rotation-vector text; .xz and .gz are read as "
                                        "they are."),
           out: list[Path] = OUT, text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON,
-          units: str = UNITS, seed: int = SEED, iterations: int = ITERATIONS, guidance: float = GUIDANCE,
-          temperature: float = TEMPERATURE) -> None:
+          units: str = UNITS, joint_map: Path = JOINT_MAP, seed: int = SEED, iterations: int = ITERATIONS,
+          guidance: float = GUIDANCE, temperature: float = TEMPERATURE) -> None:
     """One person's clip in, the other person's reaction out.
 
     Both people are written, in the actor's own place in the world, at 30 frames a second.
@@ -47,7 +47,7 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
     outputs = out or [Path(f"{stem_of(actor)}-reaction.glb")]
     check_outputs(outputs, actor)
     check_model(model)
-    motion = read_actor(actor, skeleton, units)
+    motion = read_actor(actor, skeleton, units, joint_map)
     loaded = load(model, device=device)
     began = time.perf_counter()
     reactor = loaded.react(motion, text, iterations=iterations, guidance=guidance, temperature=temperature, seed=seed,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from rtinteract.cli.files import SKELETON, UNITS, check_model, check_outputs, read_actor, write_all
+from rtinteract.cli.files import JOINT_MAP, SKELETON, UNITS, check_model, check_outputs, read_actor, write_all
 from rtinteract.cli.infer import DEVICE, GUIDANCE, MODEL, OUT, SEED, TEMPERATURE, TEXT
 from rtinteract.errors import MotionError
 from rtinteract.model import Model, load
@@ -55,8 +55,9 @@ def _latency(plans: Sequence[Plan], period: float, late: int, iterations: int) -
 
 def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at its real rate."), out: list[Path] = OUT,
            text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON, units: str = UNITS,
-           seed: int = SEED, iterations: int = typer.Option(6, help="Rounds a hop."), guidance: float = GUIDANCE,
-           temperature: float = TEMPERATURE, window: int = typer.Option(64, help="Frames of the past that are seen."),
+           joint_map: Path = JOINT_MAP, seed: int = SEED, iterations: int = typer.Option(6, help="Rounds a hop."),
+           guidance: float = GUIDANCE, temperature: float = TEMPERATURE,
+           window: int = typer.Option(64, help="Frames of the past that are seen."),
            horizon: int = typer.Option(16, help="Frames a plan reaches past now."),
            hop: int = typer.Option(4, help="Frames between two plans (30 a second)."),
            fast: bool = typer.Option(False, "--fast", help="Do not wait for the clock.")) -> None:
@@ -69,7 +70,7 @@ def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at i
     """
     check_outputs(out or [], actor)
     check_model(model)
-    motion = read_actor(actor, skeleton, units)
+    motion = read_actor(actor, skeleton, units, joint_map)
     pair, _, report = perform(load(model, device=device), motion, text=text, real_time=not fast, seed=seed, iterations=iterations,
                               guidance=guidance, temperature=temperature, window=window, horizon=horizon, hop=hop)
     for name, value in report.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from rtinteract.cli.files import check_folder, check_outputs, make_folder
+from rtinteract.cli.files import check_folder, check_outputs, json_of, make_folder
 from rtinteract.cli.infer import DEVICE, MODEL
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError
@@ -44,19 +44,9 @@ def _merged(defaults: dict, values: dict) -> dict:
                        for k, v in values.items()}
 
 
-def _json_of(path: Path) -> dict:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{path}: expected a JSON file, got {error}; see --show-config for its form") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}; see --show-config for the form")
-    return values
-
-
 def _configured(cls, path: Path | None):
     """The stage's configuration with a file's values in place of the defaults; an unknown key is an error."""
-    return cls() if path is None else from_dict(cls, _merged(to_dict(cls()), _json_of(path)))
+    return cls() if path is None else from_dict(cls, _merged(to_dict(cls()), json_of(path)))
 
 
 def _show(module: str, name: str):
@@ -143,7 +133,7 @@ def assemble(codec: Path = typer.Option(..., help="codec.safetensors."),
     --transformer runs/transformer/transformer.safetensors --out model.safetensors
     """
     check_folder(out)
-    about = _json_of(card) if card else None
+    about = json_of(card) if card else None
     _training("assemble").assemble(codec, transformer, out, name=name, window=window, half=half, card=about)
     typer.echo(f"wrote {out} ({os.path.getsize(out) / 2**20:.1f} MiB)")
 
