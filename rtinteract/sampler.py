@@ -37,7 +37,7 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     an argument does not fit.
     """
     lengths = _check_tokens(transformer, codes, condition, lengths)
-    _check_options(iterations, guidance, top_k, temperature)
+    check_options(iterations, guidance, top_k, temperature)
     expected = (iterations, *codes.shape, transformer.config.codes)
     if noise is not None and tuple(noise.shape) != expected:
         raise RtInteractError(f"noise: expected [I, B, 2, S, N, K] = {list(expected)}, got {list(noise.shape)}")
@@ -105,7 +105,8 @@ def _seeds(seed, batch: int, device) -> Tensor:
     return torch.tensor(wrapped, dtype=torch.int64, device=device)
 
 
-def _check_options(iterations, guidance, top_k, temperature) -> None:
+def check_options(iterations, guidance, top_k, temperature) -> None:
+    """RtInteractError for sampling options out of range."""
     if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
         raise RtInteractError(f"iterations: expected an integer of at least 1, got {iterations!r}")
     if not math.isfinite(guidance):

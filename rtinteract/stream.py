@@ -19,9 +19,10 @@ from rtinteract.blend import take_over
 from rtinteract.checkpoint import ModelParts
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame, frame_of
+from rtinteract.kernels.remask import sample_seeds
 from rtinteract.motion import Motion
 from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, with_planted_feet
-from rtinteract.sampler import sample_codes
+from rtinteract.sampler import check_options, fill_masked, guidance_modulations
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
 # Past this distance from its canonical origin the actor is out of the range that training drew from.
@@ -137,6 +138,10 @@ class ReactionStream:
                               "cannot end at now; use a model of the 'hybrid' representation, or react() on whole clips")
         self.config, self.condition = config, condition
         self.parts, self.device = parts, device
+        check_options(config.iterations, config.guidance, config.top_k, config.temperature)
+        with torch.inference_mode():
+            # They depend on the prompt alone, so every hop shares them.
+            self._modulations = guidance_modulations(parts.transformer, condition, 1, config.guidance)
         self._start = None if reactor is None else Poses.of(reactor, device)
         self._body = None if reactor is None else body_of(reactor, device)
         self.reset()
@@ -228,10 +233,10 @@ class ReactionStream:
         columns = now + self.config.horizon // self.pipeline.stride
         codes = torch.full((1, 2, config.parts, columns), config.mask_id, device=self.device)
         codes[0, :len(people), :, :now] = known
-        filled = sample_codes(
-            self.parts.transformer, codes, self.condition, torch.tensor([columns], device=self.device),
-            iterations=self.config.iterations, guidance=self.config.guidance, top_k=self.config.top_k,
-            temperature=self.config.temperature, seed=self.config.seed * 1_000_003 + self._hops)
+        filled = fill_masked(
+            self.parts.transformer, codes, self.condition, None, iterations=self.config.iterations, guidance=self.config.guidance,
+            top_k=self.config.top_k, temperature=self.config.temperature, modulations=self._modulations,
+            seeds=sample_seeds(self.config.seed * 1_000_003 + self._hops, 1, self.device))
         return self._read_plan(filled[0], frame, now * self.pipeline.stride)
 
     def _read_plan(self, codes: torch.Tensor, frame: Frame, now: int) -> tuple[Poses, Poses]:
