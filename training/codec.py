@@ -91,8 +91,8 @@ class CodecStage(Stage):
         """Take over the weights and the statistics of a codec file of the same configuration."""
         codec, normalizer, representation, _ = load_codec(start)
         if codec.config != self.config.codec or representation != self.config.representation:
-            raise ConfigError(f"start: expected a codec of this run's configuration, got another in {start}; train into it with its "
-                              "own configuration, or start afresh")
+            raise ConfigError(f"start: expected a codec of this run's configuration, got another in {start}; train with its "
+                              "configuration, or start afresh")
         self.model.load_state_dict(codec.state_dict())
         self.normalizer = normalizer.to(self.device)
 
