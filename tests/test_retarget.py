@@ -105,8 +105,8 @@ def test_mirror_swaps_sides_and_undoes_itself():
 
 
 def test_a_pair_keeps_its_places_on_the_ground():
-    own = Skeleton("own", tuple(f"x_{j}" for j in SMPL22_JOINTS), SMPL22.parents, SMPL22.offsets, dict(SMPL22.end_sites), SMPL22.tpose,
-                   {j: f"x_{j}" for j in SMPL22_JOINTS})
+    own = Skeleton("own", tuple(f"x_{j}" for j in SMPL22_JOINTS), SMPL22.parents, SMPL22.offsets, dict(SMPL22.end_sites),
+                   SMPL22.tpose, {j: f"x_{j}" for j in SMPL22_JOINTS})
     m = wild(skeleton=own)
     low = m.moved(translation=(3.0, -0.4, 1.0))
     a, b = to_model(m), to_model(low)
