@@ -58,26 +58,8 @@ def test_pose_rows_do_not_depend_on_where_the_body_stands(clip):
     hybrid = get("hybrid")
     image = hybrid.encode(positions, rotations)
     moved = hybrid.encode(*to_frame(frame_of(positions[:, 30]), positions, rotations))
-    assert torch.allclose(image[..., 4:, :], moved[..., 4:, :], atol=1e-3)
-    for channels in (slice(0, 3), slice(6, 12)):
-        assert torch.allclose(image[..., 1:4, channels], moved[..., 1:4, channels], atol=1e-3)
+    assert torch.allclose(image[..., 1:, :], moved[..., 1:, :], atol=1e-3)
     assert not torch.allclose(image[..., 0, :3], moved[..., 0, :3], atol=0.1)
-
-
-def test_waves_correct_a_rough_place(clip):
-    positions, rotations, _ = clip
-    hybrid = get("hybrid")
-    image = hybrid.encode(positions, rotations)
-    off = image.clone()
-    off[..., 0, [0, 2]] += 0.5
-    assert float((hybrid.read(off)[0] - positions).abs().max()) < 1e-3
-    off[..., 1:4, 3:6] *= 0.6
-    assert float((hybrid.read(off)[0] - positions)[..., [0, 2]].abs().max()) < 1e-3
-    blurred = image.clone()
-    blurred[..., 1:4, 3] = 0.0
-    blurred[..., 1:3, 4:6] = 0.0
-    blurred[..., 3, 5] = 0.0
-    assert float((hybrid.read(blurred)[0] - positions)[..., [0, 2]].abs().max()) < 0.2
 
 
 def test_rows_do_not_look_ahead(clip):

@@ -32,18 +32,20 @@ def small_codec() -> CodecConfig:
 @dataclass(frozen=True)
 class CodecTraining:
     """Everything that decides a codec training. Windows are ``frames`` long with share ``usual``, else any length between
-    ``shortest`` and ``longest`` in whole columns; ``pair_share`` of the batches come from pairs, where there are any."""
+    ``shortest`` and ``longest`` in whole columns; ``pair_share`` of the batches come from pairs, where there are any. With
+    ``own_frames`` each person is seen from its own canonical frame, else both of a pair from the first one's."""
 
     representation: str = "hybrid"
     codec: CodecConfig = field(default_factory=small_codec)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0))
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0))
     metric: MetricWeights = field(default_factory=MetricWeights)
     frames: int = WINDOW
     usual: float = 0.7
     shortest: int = 32
     longest: int = 96
     pair_share: float = 0.5
+    own_frames: bool = True
 
     def __post_init__(self):
         for name in ("frames", "shortest", "longest"):
@@ -74,7 +76,8 @@ class CodecStage(Stage):
                               f"{config.codec.features}; mend the configuration")
         train = [c for c in solo if c.split == "train"]
         self.held_out = [c for c in solo if c.split != "train"]
-        self.pools = [Pool.of_solo(train)] + ([Pool.of_pairs(pairs)] if pairs else [])
+        people = Pool.of_people if config.own_frames else Pool.of_pairs
+        self.pools = [Pool.of_solo(train)] + ([people(pairs)] if pairs else [])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(loop.seed)
             self.model = Codec(config.codec).to(self.device, memory_format=torch.channels_last)

@@ -90,6 +90,11 @@ class Pool:
         """From pair clips: person 0, then person 1."""
         return cls([(c.root.transpose(1, 0, 2), c.rotations.transpose(1, 0, 2, 3), c.offsets) for c in clips])
 
+    @classmethod
+    def of_people(cls, clips) -> Pool:
+        """From pair clips: every person as a clip of its own."""
+        return cls([(c.root[p, :, None], c.rotations[p, :, None], c.offsets[p, None]) for c in clips for p in range(2)])
+
     def __len__(self):
         return len(self.lengths)
 

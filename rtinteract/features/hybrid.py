@@ -4,15 +4,9 @@ InterMask's rows hold absolute positions, so a codec spends its codes on where a
 joint's position and velocity seen from the person's own heading (position 3, velocity 3, local rotation 6), and row 0
 the place in the canonical frame: position 3, planar velocity and yaw rate seen from the heading, root rotation 6. The
 relation between two people, which contact needs, stays absolute; the pose does not depend on it.
-
-A place to 2 cm within metres is more than a network learns to pass through coarse codes as one number: with x and z alone a
-partner 1 m away came back 26 cm off. So x and z are also written as phases of a 4 m and a 0.8 m wave, as a dial and its
-vernier, in the velocity channels of the hips and of spine1, which the root's motion determines anyway.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +16,8 @@ from rtinteract.features.base import Representation
 from rtinteract.features.body import fit_offsets, pose_body
 
 FPS = 30.0
-# Frames over which the drift between the integrated and the absolute root is averaged, and over which its rough part is: a
-# cycle of the finer wave must not be chosen anew from frame to frame.
+# Frames over which the drift between the integrated and the absolute root is averaged away.
 _SMOOTH = 9
-_ROUGH = 31
-_WAVES_M = (4.0, 0.8)
 
 
 def _backward_difference(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -53,44 +44,12 @@ def _settle(absolute: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
     The path is integrated, which is smooth, and its slowly varying distance from the absolute values is added.
     """
-    path = _path(steps)
-    return path + _average(absolute - path, _SMOOTH)
-
-
-def _path(steps: torch.Tensor) -> torch.Tensor:
-    return torch.cumsum(torch.cat([torch.zeros_like(steps[..., :1]), steps[..., 1:]], -1), -1)
-
-
-def _average(x: torch.Tensor, frames: int) -> torch.Tensor:
-    """Moving average of x [..., T]; the ends are held."""
-    half = frames // 2
-    flat = F.pad(x.reshape(-1, 1, x.shape[-1]), (half, half), mode="replicate")
-    return F.avg_pool1d(flat, frames, stride=1).reshape(x.shape)
-
-
-def _place(absolute: torch.Tensor, waves: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """One coordinate [..., T] in metres from its rough value, its waves [..., T, 2, 2] (cosine, sine) and its steps [..., T].
-
-    The drift of the integrated path is read off each wave as a phase, the finer one within the cycle that the rougher chose.
-    """
-    path = _path(steps)
-    drift = _average(absolute - path, _ROUGH)
-    for i, (length, frames) in enumerate(zip(_WAVES_M, (_ROUGH, _SMOOTH), strict=True)):
-        turn = 2 * math.pi / length
-        c, s = torch.cos(turn * path), torch.sin(turn * path)
-        real = _average(waves[..., i, 0] * c + waves[..., i, 1] * s, frames)
-        imaginary = _average(waves[..., i, 1] * c - waves[..., i, 0] * s, frames)
-        # A wave that the decoder blurred says little; its gradient would be without bound.
-        trust = (4 * (real * real + imaginary * imaginary)).clamp(max=1)
-        phase = torch.atan2(imaginary, real + 1e-9)
-        drift = drift + trust * _wrap(phase - turn * drift) / turn
-    return path + drift
-
-
-def _waves(x: torch.Tensor) -> torch.Tensor:
-    """Cosine and sine [..., 2, 2] of x [...] in metres for each wave."""
-    turns = torch.stack([2 * math.pi * x / length for length in _WAVES_M], -1)
-    return torch.stack([torch.cos(turns), torch.sin(turns)], -1)
+    path = torch.cumsum(torch.cat([torch.zeros_like(steps[..., :1]), steps[..., 1:]], -1), -1)
+    drift = absolute - path
+    flat = drift.reshape(-1, 1, drift.shape[-1])
+    half = _SMOOTH // 2
+    flat = F.avg_pool1d(F.pad(flat, (half, half), mode="replicate"), _SMOOTH, stride=1)
+    return path + flat.reshape(drift.shape)
 
 
 class Hybrid(Representation):
@@ -111,12 +70,7 @@ class Hybrid(Representation):
         speed = R.rotate(to_local[..., None, :], _backward_difference(positions, -3) * FPS)
         turn = _wrap(_backward_difference(yaw, -1)) * FPS
         root_speed = torch.stack([speed[..., 0, 0], turn, speed[..., 0, 2]], -1)
-        wx, wz = _waves(root[..., 0]), _waves(root[..., 2])
-        speed = torch.cat([torch.stack([
-            torch.stack([wx[..., 0, 0], wx[..., 0, 1], wx[..., 1, 0]], -1),
-            torch.stack([wz[..., 0, 0], wz[..., 0, 1], wz[..., 1, 0]], -1),
-            torch.stack([wx[..., 1, 1], speed[..., 3, 1], wz[..., 1, 1]], -1)], -2), speed[..., 4:, :]], -2)
-        rows = torch.cat([local, speed], -1)
+        rows = torch.cat([local, speed[..., 1:, :]], -1)
         first = torch.cat([root, root_speed], -1)[..., None, :]
         return torch.cat([torch.cat([first, rows], -2), R.to_6d(rotations)], -1)
 
@@ -137,10 +91,8 @@ class Hybrid(Representation):
         turns = torch.cat([(spin @ turns[..., 0, :, :])[..., None, :, :], turns[..., 1:, :, :]], -3)
         step = R.rotate(R.yaw(settled), torch.stack(
             [image[..., 0, 3], torch.zeros_like(settled), image[..., 0, 5]], -1)) / FPS
-        wx, wz = (torch.stack([image[..., row, 3:5], torch.stack([image[..., row, 5], image[..., 3, at]], -1)], -2)
-                  for row, at in ((1, 3), (2, 5)))
-        x = _place(image[..., 0, 0], wx, step[..., 0])
-        z = _place(image[..., 0, 2], wz, step[..., 2])
+        x = _settle(image[..., 0, 0], step[..., 0])
+        z = _settle(image[..., 0, 2], step[..., 2])
         root = torch.stack([x, image[..., 0, 1], z], -1)
         floor = torch.stack([x, torch.zeros_like(x), z], -1)
         joints = R.rotate(R.yaw(settled)[..., None, :], image[..., 1:, :3]) + floor[..., None, :]
