@@ -77,7 +77,10 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The Inter-M transformer (InterMask section 3.3). ``condition`` is the width of the text condition."""
+    """The Inter-M transformer (InterMask section 3.3). ``condition`` is the width of the text condition.
+
+    With ``placement`` each person is in a canonical frame of their own, and the tokens are told where the partner's lies.
+    """
 
     codes: int = 1024
     code_dim: int = 512
@@ -88,6 +91,7 @@ class TransformerConfig:
     ff: int = 1024
     condition: int = 768
     dropout: float = 0.2
+    placement: bool = False
 
     def __post_init__(self):
         for name in ("codes", "code_dim", "parts", "width", "heads", "layers", "ff", "condition"):

@@ -14,9 +14,10 @@ from rtinteract.checkpoint import ModelParts
 from rtinteract.errors import MotionError
 from rtinteract.features import base
 from rtinteract.features.body import fit_offsets
-from rtinteract.features.canonical import Frame, from_frame, to_frame
+from rtinteract.features.canonical import Frame, frame_of, from_frame, to_frame
 from rtinteract.feet import plant_feet
 from rtinteract.motion import MODEL_FPS, Motion
+from rtinteract.placement import compose, describe, relative
 from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
 
 
@@ -78,6 +79,31 @@ class Pipeline:
         self.representation = base.get(parts.config.representation)
         self.codec, self.normalizer = parts.codec, parts.normalizer
         self.stride = parts.config.codec.frames_per_column
+        self.own_frames = parts.config.transformer.placement
+
+    def frames(self, anchors: list[torch.Tensor | None], condition: torch.Tensor | None, seed: int) -> Frame:
+        """Both people's canonical frames (yaw [2], origin [2, 3]) from their positions [22, 3] at the anchor, None if unknown.
+
+        With shared frames both have the first known person's. A person of unknown place stands where the model's prior for the
+        prompt ``condition`` [C] (None: no text) puts a partner; two unknown people begin at the world's origin.
+        """
+        known = [None if a is None else frame_of(a) for a in anchors]
+        origin = Frame(torch.zeros((), device=self.device), torch.zeros(3, device=self.device))
+        first = next((f for f in known if f is not None), origin)
+        if not self.own_frames:
+            known = [first, first]
+        elif None in known:
+            width = self.parts.config.transformer.condition
+            prompt = torch.zeros(width, device=self.device) if condition is None else condition
+            partner = Frame(*compose(first.yaw, first.origin, self.parts.transformer.prior.draw(prompt, seed)))
+            known = [first, partner] if known[1] is None else [partner, first]
+        return Frame(torch.stack([f.yaw for f in known]), torch.stack([f.origin for f in known]))
+
+    def placement(self, frames: Frame) -> torch.Tensor | None:
+        """What each person's tokens are told of the partner's frame, [2, WIDTH]; None for a model of shared frames."""
+        if not self.own_frames:
+            return None
+        return describe(relative(frames.yaw, frames.origin, frames.yaw.flip(0), frames.origin.flip(0)))
 
     def columns(self, frames: int) -> int:
         """Token columns that hold so many frames."""
@@ -104,6 +130,11 @@ class Pipeline:
     def decode(self, codes: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None) -> Poses:
         """Codes [B, S, N] -> world poses [B, 4 N], see `pose`."""
         return self.pose(self.decode_image(codes), frame, offsets)
+
+
+def only(frames: Frame, person: int) -> Frame:
+    """One person's frame (yaw [1], origin [1, 3]) of both people's."""
+    return Frame(frames.yaw[person:person + 1], frames.origin[person:person + 1])
 
 
 def with_planted_feet(poses: Poses, offsets: torch.Tensor, fixed: int = 0) -> Poses:

@@ -12,8 +12,7 @@ import torch
 
 from rtinteract import rotation as R
 from rtinteract.errors import Cancelled
-from rtinteract.features.canonical import Frame, frame_of
-from rtinteract.pipeline import Pipeline, Poses, offsets_of, with_planted_feet
+from rtinteract.pipeline import Pipeline, Poses, offsets_of, only, with_planted_feet
 from rtinteract.sampler import sample_codes
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -69,10 +68,10 @@ class Scene:
 
 
 class _WindowOf:
-    """One scene's next window: where it lies, what is known in it, and its canonical frame."""
+    """One scene's next window: where it lies, what is known in it, and both people's canonical frames."""
 
-    def __init__(self, scene: Scene, pipeline: Pipeline, size: int):
-        self.scene, self.pipeline = scene, pipeline
+    def __init__(self, scene: Scene, pipeline: Pipeline, size: int, seed: int):
+        self.scene, self.pipeline, self.seed = scene, pipeline, seed
         self.start = max(0, scene.done - OVERLAP) if scene.done else 0
         self.past = scene.done - self.start
         self.length = min(size, scene.frames - self.start)
@@ -88,9 +87,9 @@ class _WindowOf:
                 source = Poses.join([history, rest])
                 self.keep[person, :self.past] = True
             self.known.append(source)
-        first = next((p for p in self.known if p is not None), None)
-        zero = torch.zeros(3, device=pipeline.device)
-        self.frame = frame_of(first.positions[0]) if first is not None else Frame(zero[0], zero)
+        anchors = [p.positions[0] if p is not None and bool(k[0].any()) else None
+                   for p, k in zip(self.known, self.keep, strict=True)]
+        self.frames = pipeline.frames(anchors, scene.condition, seed)
 
     def tokens(self, mask_id: int) -> torch.Tensor:
         """Ids [2, S, N]: the codes of all that is kept, MASK elsewhere."""
@@ -101,7 +100,7 @@ class _WindowOf:
                 continue
             # What is kept is encoded as it ends, not with what a stand-in would add after it.
             whole = int(self.keep[person].any(1).nonzero()[-1]) + 1
-            seen = self.pipeline.encode(Poses.stack([poses[:whole]]), self.frame)[0]
+            seen = self.pipeline.encode(Poses.stack([poses[:whole]]), only(self.frames, person))[0]
             kept = self._kept_tokens(self.keep[person])[:, :seen.shape[-1]]
             codes[person, :, :seen.shape[-1]] = torch.where(kept, seen, mask_id)
         return codes
@@ -133,7 +132,7 @@ class _WindowOf:
         if scene.offsets[person] is None:
             scene.offsets[person] = offsets_of(Poses(*self.pipeline.representation.read(image[0])))
         offsets = scene.offsets[person]
-        posed = self.pipeline.pose(image, self.frame, offsets[None])
+        posed = self.pipeline.pose(image, only(self.frames, person), offsets[None])
         decoded = Poses(posed.positions[0], posed.rotations[0])[:self.length]
         if self.known[person] is None or not self.keep[person].any():
             return decoded
@@ -186,7 +185,7 @@ def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> Non
     rounds = 1 + max(0, -(-(longest - config.window) // (config.window - OVERLAP)))
     for turn in range(rounds):
         active = [i for i, s in enumerate(scenes) if s.done < s.frames]
-        windows = [_WindowOf(scenes[i], pipeline, config.window) for i in active]
+        windows = [_WindowOf(scenes[i], pipeline, config.window, (sampling.seed * 1_000_003 + turn) * 65_537 + i) for i in active]
         lengths = torch.tensor([w.columns for w in windows], device=pipeline.device)
         codes = torch.full((len(windows), 2, config.codec.parts, int(lengths.max())), config.transformer.pad_id,
                            device=pipeline.device)
@@ -195,7 +194,8 @@ def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> Non
         filled = sample_codes(
             pipeline.parts.transformer, codes, None if condition is None else condition[active], lengths,
             iterations=sampling.iterations, guidance=sampling.guidance, top_k=sampling.top_k,
-            temperature=sampling.temperature, seed=[(sampling.seed * 1_000_003 + turn) * 65_537 + i for i in active],
+            temperature=sampling.temperature, seed=[w.seed for w in windows],
+            placement=torch.stack([pipeline.placement(w.frames) for w in windows]) if pipeline.own_frames else None,
             progress=_stage(sampling, turn, rounds))
         _decode_all(pipeline, windows, filled)
     if sampling.feet:

@@ -22,7 +22,8 @@ def masked_shares(iterations: int) -> list[float]:
 
 def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor, iterations: int = 12,
                  guidance: float = 2.0, top_k: float = 0.1, temperature: float = 1.0, seed: int | Sequence[int] | Tensor = 0,
-                 noise: Tensor | None = None, progress: Callable[[int, int], bool | None] | None = None) -> Tensor:
+                 noise: Tensor | None = None, progress: Callable[[int, int], bool | None] | None = None,
+                 placement: Tensor | None = None) -> Tensor:
     """Fill every MASK of `codes` int64 [B, 2, S, N]; all other positions are kept. Returns int64 [B, 2, S, N].
 
     Positions past `lengths` [B] (columns) are ignored and come back as -1. Each sample's schedule counts its own masked
@@ -33,8 +34,8 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     code. Two people who are both masked everywhere have equal logits, so temperature 0 makes them equal. `seed` is an
     int (sample b uses a hash of (seed, b)) or B ints, one a sample; `noise` [I, B, 2, S, N, K] replaces the noise.
 
-    `progress(done, iterations)` is called after each iteration; answering False raises Cancelled. RtInteractError where
-    an argument does not fit.
+    `placement` [B, 2, WIDTH] goes to a transformer of own frames. `progress(done, iterations)` is called after each
+    iteration; answering False raises Cancelled. RtInteractError where an argument does not fit.
     """
     lengths = _check_tokens(transformer, codes, condition, lengths)
     check_options(iterations, guidance, top_k, temperature)
@@ -44,7 +45,8 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     seeds = _seeds(seed, codes.shape[0], codes.device)
     padded = bool((lengths < codes.shape[-1]).any())
     filled = fill_masked(transformer, codes, condition, lengths if padded else None, iterations=iterations, guidance=guidance,
-                         top_k=top_k, temperature=temperature, seeds=seeds, noise=noise, progress=progress)
+                         top_k=top_k, temperature=temperature, seeds=seeds, noise=noise, progress=progress,
+                         placement=placement)
     past = torch.arange(codes.shape[-1], device=codes.device) >= lengths[:, None, None, None]
     return filled.masked_fill(past, OUTSIDE)
 
@@ -52,7 +54,8 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
 @torch.no_grad()
 def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor | None, *, iterations: int,
                 guidance: float, top_k: float, temperature: float, seeds: Tensor, noise: Tensor | None = None,
-                progress: Callable[[int, int], bool | None] | None = None, modulations=None) -> Tensor:
+                progress: Callable[[int, int], bool | None] | None = None, modulations=None,
+                placement: Tensor | None = None) -> Tensor:
     """`sample_codes` for arguments already checked: no host synchronisation. `lengths` None says that nothing is padded.
 
     `modulations` (from `guidance_modulations`, same guidance) spare the condition's part of the transformer.
@@ -62,6 +65,8 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
     guided = condition is not None and guidance != 1
     if modulations is None:
         modulations = guidance_modulations(transformer, condition, batch, guidance)
+    if guided and placement is not None:
+        placement = placement.repeat(2, 1, 1)
     masked = codes == config.mask_id
     if lengths is not None:
         masked &= torch.arange(columns, device=codes.device) < lengths[:, None, None, None]
@@ -74,7 +79,8 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
         wanted = (tokens * share).round().long().clamp(min=1).minimum(tokens)
         masked = ops.remask(scores.flatten(1), wanted).view(codes.shape)
         codes = codes.masked_fill(masked, config.mask_id)
-        logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations).float()
+        logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
+                             placement=placement).float()
         if guided:
             logits = ops.guide(*logits.chunk(2), guidance)
         drawn, score = ops.draw(logits, count=count, temperature=temperature, streams=None if streams is None else streams[i],

@@ -18,10 +18,10 @@ from rtinteract import rotation as R
 from rtinteract.blend import take_over
 from rtinteract.checkpoint import ModelParts
 from rtinteract.errors import ConfigError, MotionError
-from rtinteract.features.canonical import Frame, frame_of
+from rtinteract.features.canonical import Frame
 from rtinteract.kernels.remask import sample_seeds
 from rtinteract.motion import Motion
-from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, with_planted_feet
+from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, only, with_planted_feet
 from rtinteract.sampler import check_options, fill_masked, guidance_modulations
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -152,7 +152,7 @@ class ReactionStream:
         self._actor, self._reactor = _Window(size, self.device), _Window(size, self.device)
         self._pending: list[Motion] = []
         self._plan: tuple[Poses, Poses] | None = None
-        self._frame: Frame | None = None
+        self._frames: Frame | None = None
         self._age = 0
         self._missing = 0
         self._heard = 0
@@ -215,20 +215,27 @@ class ReactionStream:
         last = self._actor.poses()
         return last[len(last) - 1:].repeated_last(hop - 1)
 
-    def _anchor(self, actor: Poses) -> Frame:
-        """The canonical frame: the actor's amid the window, renewed when it has left the window or lies far away."""
-        far = self._frame is not None and float((actor.positions[-1, 0] - self._frame.origin)[[0, 2]].norm()) > _FAR_M
-        if self._frame is None or far or self._age >= self.config.window:
-            at = len(actor) - 1 if far else len(actor) // 2
-            self._frame, self._age = frame_of(actor.positions[at]), len(actor) - 1 - at
-        return self._frame
+    def _anchor(self, actor: Poses, reactor: Poses) -> Frame:
+        """Both canonical frames, taken at the window's start; renewed when they are old or someone has gone far from theirs."""
+        people = [actor, reactor if len(reactor) else None]
+        if self._frames is not None and self._age <= 2 * self.config.window:
+            # A shared frame is the actor's alone to leave.
+            theirs = range(2 if self.pipeline.own_frames and people[1] is not None else 1)
+            away = [float((people[i].positions[-1, 0] - self._frames.origin[i])[[0, 2]].norm()) for i in theirs]
+            if max(away) <= _FAR_M:
+                return self._frames
+        self._frames = self.pipeline.frames([None if p is None else p.positions[0] for p in people],
+                                            None if self.condition is None else self.condition[0], self.config.seed)
+        self._age = len(actor)
+        self._placement = self.pipeline.placement(self._frames)
+        return self._frames
 
     def _make_plan(self) -> tuple[Poses, Poses]:
         """Fill the columns past now and read off both people's next ``horizon`` frames."""
         actor, reactor = self._actor.poses(), self._reactor.poses()
-        frame = self._anchor(actor)
-        people = [actor, reactor] if self._reactor.filled else [actor]
-        known = self.pipeline.encode(Poses.stack(people), frame)
+        frames = self._anchor(actor, reactor)
+        people = [actor, reactor] if len(reactor) else [actor]
+        known = self.pipeline.encode(Poses.stack(people), frames if len(people) == 2 else only(frames, 0))
         now, config = known.shape[-1], self.parts.config.transformer
         columns = now + self.config.horizon // self.pipeline.stride
         codes = torch.full((1, 2, config.parts, columns), config.mask_id, device=self.device)
@@ -236,14 +243,15 @@ class ReactionStream:
         filled = fill_masked(
             self.parts.transformer, codes, self.condition, None, iterations=self.config.iterations, guidance=self.config.guidance,
             top_k=self.config.top_k, temperature=self.config.temperature, modulations=self._modulations,
+            placement=None if self._placement is None else self._placement[None],
             seeds=sample_seeds(self.config.seed * 1_000_003 + self._hops, 1, self.device))
-        return self._read_plan(filled[0], frame, now * self.pipeline.stride)
+        return self._read_plan(filled[0], frames, now * self.pipeline.stride)
 
-    def _read_plan(self, codes: torch.Tensor, frame: Frame, now: int) -> tuple[Poses, Poses]:
+    def _read_plan(self, codes: torch.Tensor, frames: Frame, now: int) -> tuple[Poses, Poses]:
         image = self.pipeline.decode_image(codes)
         if self._offsets is None:
             self._offsets = offsets_of(Poses(*self.pipeline.representation.read(image[1])))
-        poses = self.pipeline.pose(image, frame, torch.stack([self._actor_offsets, self._offsets]))
+        poses = self.pipeline.pose(image, frames, torch.stack([self._actor_offsets, self._offsets]))
         actor, reactor = Poses(poses.positions[0], poses.rotations[0]), Poses(poses.positions[1], poses.rotations[1])
         if not self._reactor.filled:
             self._reactor.push(reactor[:now])

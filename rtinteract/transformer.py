@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rtinteract.blocks import NO_MASKS, AdaLN, BlockModulation, InterMBlock, Modulation, attention_masks, normalize
 from rtinteract.config import TransformerConfig
 from rtinteract.errors import RtInteractError
+from rtinteract.placement import WIDTH, PlacementPrior
 
 _FIRST_COLUMNS = 80
 
@@ -49,6 +50,9 @@ class InterMTransformer(nn.Module):
         self.output_dense = nn.Linear(width, width)
         self.output_adaln = AdaLN(width, 2)
         self.output = nn.Linear(width, config.codes)
+        if config.placement:
+            self.placement = nn.Linear(WIDTH, width)
+            self.prior = PlacementPrior(config.condition)
         self.register_buffer("_positions", sine_positions(config.parts, _FIRST_COLUMNS, width), persistent=False)
 
     def positions(self, columns: int) -> Tensor:
@@ -70,15 +74,20 @@ class InterMTransformer(nn.Module):
         return Modulations(tuple(block.modulate(embedded) for block in self.blocks), Modulation(shift, 1 + scale, None))
 
     def forward(self, codes: Tensor, condition: Tensor | None, lengths: Tensor | None = None, *,
-                modulations: Modulations | None = None) -> Tensor:
+                modulations: Modulations | None = None, placement: Tensor | None = None) -> Tensor:
         """Logits [B, 2, S, N, K] of codes [B, 2, S, N] int64 (codes, MASK or PAD).
 
         `lengths` [B] are columns in [1, N] (whatever id stands past them is read as PAD); None says that nothing is padded,
         which spares the masks. `modulations` from `modulate` stand in for `condition` [B, C]; both None: no condition.
+        `placement` [B, 2, WIDTH] describes each one's partner (`rtinteract.placement.describe`) to a model of own frames; without
+        it the partner's place is unknown.
         Logits at padded positions carry no meaning.
         """
         self._check(codes, lengths)
         batch, _, parts, columns = codes.shape
+        if placement is not None and (not self.config.placement or placement.shape != (batch, 2, WIDTH)):
+            expected = f"[{batch}, 2, {WIDTH}]" if self.config.placement else "none: this model's people share one frame"
+            raise RtInteractError(f"placement: expected {expected}, got {list(placement.shape)}")
         if modulations is None:
             modulations = self.modulate(condition, batch)
         masks = NO_MASKS
@@ -87,16 +96,18 @@ class InterMTransformer(nn.Module):
             past = torch.arange(columns, device=codes.device) >= lengths[:, None, None, None]
             codes = codes.masked_fill(past, self.config.pad_id)
             masks = attention_masks(lengths, parts, columns)
-        x = self.embed(codes)
+        x = self.embed(codes, placement)
         for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
             x = block(x, modulation, parts, columns, masks)
         x = F.gelu(self.output_dense(x[:, :-1]))
         return self.output(normalize(x, modulations.output)).view(batch, 2, parts, columns, self.config.codes)
 
-    def embed(self, codes: Tensor) -> Tensor:
+    def embed(self, codes: Tensor, placement: Tensor | None = None) -> Tensor:
         """Input tokens [B, 2*S*N + 1, D] of codes [B, 2, S, N]: embedded, positions added to all but the separator (last)."""
         batch, _, parts, columns = codes.shape
         people = self.input(self.token_embedding(codes)) + self.positions(columns)
+        if placement is not None:
+            people = people + self.placement(placement)[:, :, None, None]
         separator = self.input(self.token_embedding.weight[self.config.sep_id]).expand(batch, 1, -1)
         x = torch.cat([people.view(batch, 2 * parts * columns, -1), separator.to(people.dtype)], dim=1)
         return F.dropout(x, self.config.dropout, self.training)

@@ -39,7 +39,8 @@ def small_model_path(tmp_path_factory) -> Path:
     config = ModelConfig(
         representation="hybrid", window=64, name="small-untrained",
         codec=CodecConfig(width=16, code_dim=16, codes=32, depth=1),
-        transformer=TransformerConfig(codes=32, code_dim=16, width=24, heads=2, layers=1, ff=32, condition=16, parts=5),
+        transformer=TransformerConfig(codes=32, code_dim=16, width=24, heads=2, layers=1, ff=32, condition=16, parts=5,
+                                      placement=True),
         text=TextConfig(kind="bpe", width=16, layers=1, heads=2, ff=32, vocabulary=vocabulary, max_tokens=32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)

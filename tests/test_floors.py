@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "rotation"},
     {"config", "skeleton"},
     {"kernels", "motion", "body"},
-    {"features", "metrics", "blocks", "blend", "feet"},
+    {"features", "metrics", "blocks", "blend", "feet", "placement"},
     {"codec", "transformer", "text"},
     {"checkpoint", "sampler"},
     {"pipeline", "importer"},

@@ -54,13 +54,15 @@ class Augmentation:
 @dataclass(frozen=True, eq=False)
 class Crops:
     """A batch of crops in their canonical frames: ``positions`` [B, P, T, 22, 3] m, ``rotations`` [B, P, T, 22, 4],
-    ``offsets`` [B, P, 22, 3] of the (scaled, mirrored) bodies, ``clip`` [B] indices, ``mirrored`` [B] bool."""
+    ``offsets`` [B, P, 22, 3] of the (scaled, mirrored) bodies, ``clip`` [B] indices, ``mirrored`` [B] bool, and ``frame``
+    [B, P or 1], the canonical frames as they lay in the clip's world."""
 
     positions: torch.Tensor
     rotations: torch.Tensor
     offsets: torch.Tensor
     clip: torch.Tensor
     mirrored: torch.Tensor
+    frame: Frame
 
 
 class Pool:
@@ -172,11 +174,11 @@ def _elsewhere(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
 
 
 def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generator, actor: torch.Tensor | None = None,
-          stay: torch.Tensor | None = None) -> Crops:
+          stay: torch.Tensor | None = None, own: bool = False) -> Crops:
     """A batch of crops of ``frames`` frames, augmented.
 
-    The canonical frame is the ``actor``'s [B] (person index; drawn if not given) at the anchor time; where ``stay`` [B] is
-    true the anchor is the first frame, exactly.
+    The canonical frame is the ``actor``'s [B] (person index; drawn if not given) at the anchor time, or with ``own`` each
+    person's own; where ``stay`` [B] is true the anchor is the first frame, exactly.
     """
     speed = uniform(g, (batch,), *a.warp)
     span = math.ceil((frames - 1) * a.warp[1]) + 1
@@ -192,6 +194,9 @@ def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generat
     scale = uniform(g, (batch, 1, 1, 1), *a.scale)
     offsets, root = offsets * scale, root * scale
     positions = forward_kinematics(SMPL22, root, rotations, offsets=offsets[:, :, None])
+    if own:
+        frames_of = _own_frames(positions[:, :, -1], stay, a, g)
+        return Crops(*to_frame(frames_of, positions[:, :, :-1], rotations[:, :, :-1]), offsets, clip, which, frames_of)
     if actor is None:
         actor = torch.randint(pool.people, (batch,), generator=g)
     frame = frame_of(positions[torch.arange(batch), actor, -1])
@@ -202,7 +207,17 @@ def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generat
         shifted = Frame(torch.where(stay, frame.yaw, shifted.yaw), torch.where(stay[:, None], frame.origin, shifted.origin))
     both = Frame(shifted.yaw[:, None], shifted.origin[:, None])
     positions, rotations = to_frame(both, positions[:, :, :-1], rotations[:, :, :-1])
-    return Crops(positions, rotations, offsets, clip, which)
+    return Crops(positions, rotations, offsets, clip, which, both)
+
+
+def _own_frames(anchored: torch.Tensor, stay: torch.Tensor | None, a: Augmentation, g: torch.Generator) -> Frame:
+    """Each person's frame [B, P] from the poses [B, P, 22, 3] at the anchor time, shifted a little but where it is to stay."""
+    frame = frame_of(anchored)
+    shifted = _shift_frame(Frame(frame.yaw.flatten(), frame.origin.flatten(0, 1)), a, g)
+    yaw, origin = shifted.yaw.view_as(frame.yaw), shifted.origin.view_as(frame.origin)
+    if stay is None:
+        return Frame(yaw, origin)
+    return Frame(torch.where(stay[:, None], frame.yaw, yaw), torch.where(stay[:, None, None], frame.origin, origin))
 
 
 def whole(representation: Representation, positions: torch.Tensor, rotations: torch.Tensor):

@@ -170,16 +170,17 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
 
 
 def transformer_loss(transformer, inputs: Tensor, labels: Tensor, condition: Tensor | None, lengths: Tensor | None, *,
-                     unroll: float = 1.0, schedule_tokens: Tensor | None = None) -> LossOutput:
+                     unroll: float = 1.0, schedule_tokens: Tensor | None = None, placement: Tensor | None = None) -> LossOutput:
     """Loss of one batch: masked cross entropy, and `unroll` times that of the second pass (0: no second pass).
 
     `inputs` int64 [B, 2, S, N] from draw_corruption, `labels` from labels_of, `condition` [B, C] (drop a row by zeroing
     it), `lengths` [B] or None where nothing is padded. `schedule_tokens` [B] is the count that the unroll schedule refers
     to: each sample's own tokens by default, so that a loss does not depend on padding (the published one counts padding).
+    `placement` [B, 2, WIDTH] goes to a transformer of own frames.
     """
     mask_id = transformer.config.mask_id
     modulations = transformer.modulate(condition, inputs.shape[0])
-    logits = transformer(inputs, None, lengths, modulations=modulations)
+    logits = transformer(inputs, None, lengths, modulations=modulations, placement=placement)
     first, accuracy = masked_cross_entropy(logits, labels)
     if unroll == 0:
         return LossOutput(first, first.detach(), accuracy, torch.zeros_like(first), torch.zeros_like(accuracy))
@@ -187,5 +188,6 @@ def transformer_loss(transformer, inputs: Tensor, labels: Tensor, condition: Ten
         columns = lengths if lengths is not None else inputs.new_full(inputs.shape[:1], inputs.shape[-1])
         schedule_tokens = columns.to(inputs.device) * (2 * inputs.shape[2])
     again, again_labels = unroll_inputs(logits, inputs, labels, schedule_tokens, mask_id)
-    second, second_accuracy = masked_cross_entropy(transformer(again, None, lengths, modulations=modulations), again_labels)
+    again_logits = transformer(again, None, lengths, modulations=modulations, placement=placement)
+    second, second_accuracy = masked_cross_entropy(again_logits, again_labels)
     return LossOutput(first + unroll * second, first.detach(), accuracy, second.detach(), second_accuracy)

@@ -28,6 +28,8 @@ from torch import nn
 from rtinteract.config import CodecConfig, TextConfig, TransformerConfig, from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.features import base
+from rtinteract.features.canonical import Frame
+from rtinteract.placement import describe, relative
 from rtinteract.text import TextEncoder
 from rtinteract.transformer import InterMTransformer
 
@@ -83,12 +85,16 @@ class Sizes:
 class TransformerTraining:
     """Everything that decides a transformer training. A batch's crops have one length: ``shortest`` to ``longest`` frames, or
     with share ``long`` up to ``most``; the batch shrinks as crops grow, so that a step costs about the same. The step-unroll
-    loss has weight ``unroll`` and is taken in ``unroll_share`` of the steps: it doubles a step's cost."""
+    loss has weight ``unroll`` and is taken in ``unroll_share`` of the steps: it doubles a step's cost. With ``own_frames`` each
+    person is seen from its own canonical frame, as the codec's training must have had it; an anchor inside the crop would then
+    tell where the partner is going to be. ``prior`` weighs the likelihood of where partners begin."""
 
     sizes: Sizes = field(default_factory=Sizes)
     text: TextConfig = field(default_factory=small_text)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0, batch=32, learning_rate=4e-4, warmup=200))
-    augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0))
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0, anchor_inside=0.0))
+    own_frames: bool = True
+    prior: float = 0.1
     shares: Shares = field(default_factory=Shares)
     unroll: float = 1.0
     unroll_share: float = 1.0
@@ -102,13 +108,17 @@ class TransformerTraining:
 
 class Tokens(NamedTuple):
     """A batch: input ids and labels [B, 2, S, N], tokens that each sample's schedule counts [B], text indices [B] (-1: no text),
-    modes [B]."""
+    modes [B]; what the transformer is told of the partner's frame [B, 2, WIDTH], the second frame seen from the first [B, 3],
+    and which samples' frames lie at the crop's first poses [B]."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
     schedule: torch.Tensor
     texts: torch.Tensor
     modes: torch.Tensor
+    placement: torch.Tensor | None
+    seen: torch.Tensor
+    first: torch.Tensor
 
 
 class TransformerStage(Stage):
@@ -129,7 +139,7 @@ class TransformerStage(Stage):
             encoder = self._text(text_file)
             c = self.codec.config
             self.shape = TransformerConfig(codes=c.codes, code_dim=c.code_dim, parts=c.parts, condition=self.text.width,
-                                           **to_dict(config.sizes))
+                                           placement=config.own_frames, **to_dict(config.sizes))
             self.model = nn.ModuleDict({"transformer": InterMTransformer(self.shape), "text": encoder}).to(self.device)
         self._index_texts()
         self.bfloat16 = has_fast_bfloat16(self.device) and loop.precision != "float32"
@@ -194,7 +204,8 @@ class TransformerStage(Stage):
         s, k = self.config.shares, self.codec.config.codes
         actor = torch.randint(2, (batch,), generator=g)
         stay = (torch.rand(batch, generator=g) < self.config.first_frame) & (modes != STREAMING)
-        c = crops(self.pools[side], batch, frames + self.representation.frames_lost, a, g, actor=actor, stay=stay)
+        own = self.config.own_frames
+        c = crops(self.pools[side], batch, frames + self.representation.frames_lost, a, g, actor=actor, stay=stay, own=own)
         # The owner of the canonical frame comes first, as the actor does when the model reacts.
         order = torch.stack([actor, 1 - actor], 1)
         rows = torch.arange(batch)[:, None]
@@ -215,7 +226,8 @@ class TransformerStage(Stage):
         inputs = masks.draw_corruption(codes, mask, k, g)
         inputs = self._with_history(inputs, positions, rotations, modes == STREAMING, now, mask, g)
         texts = self._texts(side, c.clip, c.mirrored, modes, g)
-        return Tokens(inputs, masks.labels_of(codes, mask), region.flatten(1).sum(1), texts, modes)
+        placement, seen = placed(c.frame, order) if own else (None, torch.zeros(batch, 3))
+        return Tokens(inputs, masks.labels_of(codes, mask), region.flatten(1).sum(1), texts, modes, placement, seen, stay)
 
     def _with_history(self, inputs, positions, rotations, streaming, now: int, mask, g: torch.Generator) -> torch.Tensor:
         """The past of streaming samples as a stream sees it: encoded from a clip that ends now, with a few wrong tokens."""
@@ -253,11 +265,17 @@ class TransformerStage(Stage):
         """Masked cross entropy, of both passes where the step is unrolled."""
         config = self.config
         unrolled = float(torch.rand((), generator=generator(config.loop.seed, step, "unroll"))) < config.unroll_share
+        transformer, condition = self.model["transformer"], self.condition(batch.texts)
+        placement = None if batch.placement is None else batch.placement.to(self.device)
         out = masks.transformer_loss(
-            self.model["transformer"], batch.inputs.to(self.device), batch.labels.to(self.device), self.condition(batch.texts),
-            None, unroll=config.unroll if unrolled else 0.0, schedule_tokens=batch.schedule.to(self.device))
-        return out.loss, {"cross_entropy": out.cross_entropy, "accuracy": out.accuracy,
-                          "unroll_cross_entropy": out.unroll_cross_entropy}
+            transformer, batch.inputs.to(self.device), batch.labels.to(self.device), condition,
+            None, unroll=config.unroll if unrolled else 0.0, schedule_tokens=batch.schedule.to(self.device), placement=placement)
+        terms = {"cross_entropy": out.cross_entropy, "accuracy": out.accuracy, "unroll_cross_entropy": out.unroll_cross_entropy}
+        if not (config.own_frames and bool(batch.first.any())):
+            return out.loss, terms
+        first = batch.first.to(self.device)
+        terms["prior"] = transformer.prior.loss(condition[first], batch.seen.to(self.device)[first])
+        return out.loss + config.prior * terms["prior"], terms
 
     @torch.no_grad()
     def validate(self, weights):
@@ -273,7 +291,9 @@ class TransformerStage(Stage):
                     batch = self.tokens(1, g, plain, frames, 32, torch.full((32,), mode))
                     labels = batch.labels.to(self.device)
                     with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-                        logits = self.model["transformer"](batch.inputs.to(self.device), self.condition(batch.texts), None)
+                        logits = self.model["transformer"](
+                            batch.inputs.to(self.device), self.condition(batch.texts), None,
+                            placement=None if batch.placement is None else batch.placement.to(self.device))
                     sums += torch.stack(masks.masked_cross_entropy(logits, labels)).cpu()
                 found[f"{name}_loss"], found[f"{name}_accuracy"] = (sums / self.config.validation_batches).tolist()
         return found
@@ -287,6 +307,15 @@ class TransformerStage(Stage):
         config = {"transformer": to_dict(self.shape), "text": to_dict(self.text), "representation": self.name,
                   "codec": to_dict(self.codec.config)}
         save_stage(path, "transformer", config, parts, card | {"codec": self.codec_card}, {"tokenizer": self.tokenizer})
+
+
+def placed(frame: Frame, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What tokens are told of the partner's frame [B, 2, WIDTH], and the second frame seen from the first [B, 3], for people of
+    frames [B, 2] taken in ``order`` [B, 2]."""
+    rows = torch.arange(len(order))[:, None]
+    yaw, origin = frame.yaw[rows, order], frame.origin[rows, order]
+    seen = relative(yaw, origin, yaw.flip(1), origin.flip(1))
+    return describe(seen), seen[:, 0]
 
 
 class Trained(NamedTuple):
