@@ -169,10 +169,13 @@ class FiniteScalarQuantizer(nn.Module):
 
     @torch.no_grad()
     def track(self, rows):
-        """Move the statistics toward those of rows [R, D]: the mean of the first ten batches, then a tenth of the way."""
+        """Move the statistics toward those of rows [R, D]: the mean of the first hundred batches, then a hundredth of the way.
+
+        Slowly, because the grid of levels moves with them: batches of different clips must not shake it.
+        """
         z = self._project(rows)
         self.batches.add_(1)
-        step = (1 / self.batches).clamp(min=0.1)
+        step = (1 / self.batches).clamp(min=0.01)
         self.mean.lerp_(z.mean(0), step)
         self.variance.lerp_(z.var(0, correction=0), step)
 
