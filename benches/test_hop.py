@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 import rtinteract
-from rtinteract.cli.demo import bundled_actor
+from rtinteract.cli.demo import bundled_scene
 
 WARM_UP = 20
 
 
 @pytest.mark.parametrize("iterations", [1, 4, 6, 12])
 def test_hop(benchmark, iterations):
-    actor, _ = bundled_actor()
-    stream = rtinteract.load(device="cpu").stream(iterations=iterations)
+    actor, start, _ = bundled_scene()
+    stream = rtinteract.load(device="cpu").stream(iterations=iterations, start=start)
     hops = [actor[at:at + 4] for at in range(0, len(actor) - 3, 4)]
     for i in range(WARM_UP):
         stream.hop(hops[i % len(hops)])

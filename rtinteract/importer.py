@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 # A published file has no running statistics. This many uses a code (what 256 windows of 64 frames give each of 1024 codes
 # in a step) keep a codebook in place when training goes on, where a count of 1 would restart every code not in the next batch.
 REBUILT_COUNT = 20.0
+# Frames of the longest clips that the published models were trained on.
+LONGEST = 300
 _HEAD_WIDTH = 64
 _TRANSFORMER = {
     "input_process.poseEmbedding": "input", "cond_emb": "condition", "token_emb": "token_embedding",
@@ -223,7 +225,8 @@ def import_intermask(codec, transformer, mean=None, std=None, *, heads: int | No
     """
     ours, name, rest = _load_codec(Path(codec))
     trained, text, head = _load_transformer(Path(transformer), ours.config.parts, heads)
-    config = ModelConfig(representation=name, codec=ours.config, transformer=trained.config, text=text, name="intermask")
+    config = ModelConfig(representation=name, codec=ours.config, transformer=trained.config, text=text, window=LONGEST,
+                         name="intermask")
     card = {"source": "imported from published InterMask checkpoints", "files": [Path(codec).name, Path(transformer).name]}
     if isinstance(rest.get("ep"), int):
         card["codec_epoch"] = rest["ep"]

@@ -123,16 +123,17 @@ def check_demo(work, done, frames):
 
 def test_demo_writes_everything_and_a_report(tmp_path, small_model_path, monkeypatch, capsys):
     about = {"text": "two people meet", "contacts": [{"joint_a": 21, "joint_b": 21, "start": 20, "end": 30}]}
-    monkeypatch.setattr(demo, "bundled_actor", lambda: (walker(1.5), about))
+    other = walker(0.2, yaw=np.pi, place=(0.0, 0.0, 2.0))
+    monkeypatch.setattr(demo, "bundled_scene", lambda: (walker(1.5), other, about))
     check_demo(tmp_path, here(monkeypatch, capsys, "demo", "--fast", "-m", small_model_path, "--out", tmp_path / "demo"), 45)
 
 
-def test_the_bundled_actor_plays(tmp_path, small_model_path, monkeypatch, capsys):
+def test_the_bundled_scene_plays(tmp_path, small_model_path, monkeypatch, capsys):
     try:
-        actor, about = demo.bundled_actor()
+        actor, start, about = demo.bundled_scene()
     except CheckpointError as missing:
         pytest.skip(str(missing))
-    assert about["text"] and len(actor) > 30 and demo.shifted(about["contacts"], 4, len(actor) - 4)
+    assert about["text"] and len(actor) > 30 and len(start) >= 4 and demo.shifted(about["contacts"], 4, len(actor) - 4)
     done = here(monkeypatch, capsys, "demo", "--fast", "-m", small_model_path, "--out", tmp_path / "demo")
     check_demo(tmp_path, done, len(actor))
 

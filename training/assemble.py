@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from rtinteract.training.codec import load_codec
+from rtinteract.training.pairs import PairClip
 from rtinteract.training.transformer import load_transformer
 
 from rtinteract.checkpoint import ModelParts, save_model
 from rtinteract.config import ModelConfig
 from rtinteract.errors import CheckpointError
+from rtinteract.motion import write_motion
 
 
 def assemble(codec_file: Path, transformer_file: Path, out: Path, *, name: str = "rtinteract-small", window: int = 64,
@@ -30,3 +34,13 @@ def assemble(codec_file: Path, transformer_file: Path, out: Path, *, name: str =
     parts = ModelParts(config, codec, normalizer, trained.transformer, trained.text, trained.tokenizer, about)
     save_model(out, parts, dtype=torch.float16 if half else None)
     return parts
+
+
+def bundle_scene(clip: PairClip, folder: Path, start_frames: int = 4) -> None:
+    """Write the demo's scene from a pair: the actor (person 0), how the other person stands at first, texts and contacts."""
+    folder = Path(folder)
+    actor, reactor = clip.motions()
+    write_motion(folder / "actor.npz", actor)
+    write_motion(folder / "start.npz", reactor[:start_frames])
+    about = {"text": clip.texts[0], "kind": clip.kind, "seed": clip.seed, "contacts": [asdict(c) for c in clip.contacts]}
+    (folder / "scene.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

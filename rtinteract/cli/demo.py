@@ -21,13 +21,15 @@ OUT = typer.Option("rtinteract-demo", "--out", "-o", help="Folder for the result
 FORMATS = (".glb", ".bvh", ".gif", ".png")
 
 
-def bundled_actor() -> tuple[Motion, dict]:
-    """The actor's clip that ships with the package, and what is known of it: text, and when and where hands should meet."""
+def bundled_scene() -> tuple[Motion, Motion, dict]:
+    """What ships with the package: an actor's clip, the pose in which the other person waits, and what is known of the scene:
+    its text, and when and where hands should meet."""
     assets = resources.files("rtinteract") / "assets"
-    clip, about = assets / "actor.npz", assets / "actor.json"
-    if not (clip.is_file() and about.is_file()):
-        raise CheckpointError(f"the bundled clip {clip} is missing; reinstall the package")
-    return read_motion(Path(str(clip))), json.loads(about.read_text(encoding="utf-8"))
+    clip, start, about = assets / "actor.npz", assets / "start.npz", assets / "scene.json"
+    for file in (clip, start, about):
+        if not file.is_file():
+            raise CheckpointError(f"the bundled file {file} is missing; reinstall the package")
+    return read_motion(Path(str(clip))), read_motion(Path(str(start))), json.loads(about.read_text(encoding="utf-8"))
 
 
 def shifted(contacts: list[dict], by: int, frames: int) -> list[tuple]:
@@ -48,14 +50,14 @@ def demo(out: Path = OUT, model: Path = MODEL, device: str = DEVICE, seed: int =
 
     Example: rtinteract demo --out rtinteract-demo
     """
-    actor, about = bundled_actor()
+    actor, start, about = bundled_scene()
     check_model(model)
     make_folder(out)
     outputs = [out / f"actor+reactor{suffix}" for suffix in FORMATS]
     check_outputs(outputs)
     loaded = load(model, device=device)
     typer.echo(f"streaming a reaction to {actor.seconds:.1f} s of an actor: {about['text']}")
-    (heard, reactor), first, report = perform(loaded, actor, text=about["text"], real_time=not fast, seed=seed)
+    (heard, reactor), first, report = perform(loaded, actor, text=about["text"], real_time=not fast, seed=seed, start=start)
     contacts = shifted(about["contacts"], first, len(reactor))
     report |= physical_report(reactor, heard, contacts=contacts).to_dict()
     write_all(outputs, (heard, reactor))
