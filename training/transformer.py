@@ -36,6 +36,7 @@ from rtinteract.transformer import InterMTransformer
 log = logging.getLogger(__name__)
 
 RANDOM, INTERACTION, STREAMING = range(3)
+SHORT = 32
 MODES = ("random", "interaction", "streaming")
 
 
@@ -174,7 +175,9 @@ class TransformerStage(Stage):
     def codes(self, positions: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
         """Codes [B, 2, S, N] (on the CPU) of crops [B, 2, T, 22, 3] and [B, 2, T, 22, 4] in their canonical frames."""
         image = self.representation.encode(positions.flatten(0, 1).to(self.device), rotations.flatten(0, 1).to(self.device))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        # torch's CPU convolution in bfloat16 answers NaN where a dilated kernel is far wider than the image (seen at 4 frames).
+        fast = self.bfloat16 and image.shape[1] >= SHORT
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=fast):
             codes = self.codec.encode(self.normalizer(image))
         return codes.cpu().unflatten(0, (-1, 2))
 
