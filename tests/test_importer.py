@@ -15,7 +15,7 @@ from rtinteract.importer import REBUILT_COUNT, codec_keys, import_intermask, loa
 
 HEADS = 2
 CONFIG = ModelConfig(
-    codec=CodecConfig(width=8, code_dim=4, codes=16), text=TextConfig(width=32, layers=1, ff=16), name="intermask",
+    codec=CodecConfig(width=8, code_dim=4, codes=16), text=TextConfig(width=32, layers=1, ff=16), window=300, name="intermask",
     transformer=TransformerConfig(codes=16, code_dim=8, width=16, heads=HEADS, layers=2, ff=24, condition=32))
 
 

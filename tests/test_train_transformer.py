@@ -140,6 +140,26 @@ def test_the_past_is_encoded_from_a_clip_that_ends_now(stage, monkeypatch):
     assert torch.equal(t.labels[..., now:], codes[0][..., now:])
 
 
+def test_a_single_column_of_history_has_codes_whatever_the_precision(stage, pairs):
+    g = torch.Generator().manual_seed(0)
+    positions = torch.randn(24, 2, 4, 22, 3, generator=g)
+    rotations = torch.nn.functional.normalize(torch.randn(24, 2, 4, 22, 4, generator=g), dim=-1)
+    was, stage.bfloat16 = stage.bfloat16, True
+    try:
+        codes = stage.codes(positions, rotations)
+    finally:
+        stage.bfloat16 = was
+    assert int(codes.min()) >= 0 and int(codes.max()) < stage.codec.config.codes
+
+
+def test_partners_places_are_told_from_each_ones_own_frame(stage):
+    batch = tokens(stage, [RANDOM] * 4)
+    assert batch.placement.shape[:2] == (len(batch.seen), 2)
+    # The first two numbers are half the partner's place; from a frame of one's own one never stands on oneself.
+    assert torch.allclose(batch.placement[:, 0, :2] * 2, batch.seen[:, :2], atol=1e-5)
+    assert torch.allclose(batch.placement[:, 0, :2].norm(dim=-1), batch.placement[:, 1, :2].norm(dim=-1), atol=1e-5)
+
+
 def test_cold_streams_hide_the_second_persons_past(stage):
     t = tokens(stage, [STREAMING] * 8, shares=Shares(cold=1.0, whole=1.0, history_noise=0.0))
     labelled = t.labels != IGNORED
