@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from rtinteract.training.assemble import assemble
+from rtinteract.training.assemble import assemble, bundle_scene
 from rtinteract.training.data import Augmentation
 from rtinteract.training.masks import IGNORED
 from rtinteract.training.state import load_state, save_stage
@@ -240,3 +240,20 @@ def test_wrong_shares_are_refused():
         Shares(interaction=0.7, streaming=0.5)
     with pytest.raises(ConfigError, match="shares.cold"):
         Shares(cold=1.5)
+
+
+def test_a_pair_becomes_the_demos_scene(tmp_path, monkeypatch):
+    from rtinteract.training.pairs import Contact, PairClip
+
+    from rtinteract.cli import demo
+
+    bodies = [walk(40, i) for i in range(2)]
+    root, rotations, offsets = (np.stack([b[k] for b in bodies]).astype(np.float32) for k in range(3))
+    clip = PairClip(root, rotations, offsets, "wave", ("they meet",), (Contact(21, 21, 20, 30),), 30.0, 5, {})
+    (tmp_path / "assets").mkdir()
+    bundle_scene(clip, tmp_path / "assets")
+    monkeypatch.setattr(demo.resources, "files", lambda package: tmp_path)
+    actor, start, about = demo.bundled_scene()
+    assert len(actor) == 40 and len(start) == 4 and about["text"] == "they meet"
+    assert np.abs(actor.positions - clip.motions()[0].positions).max() < 1e-5
+    assert about["contacts"][0]["joint_a"] == 21 and about["contacts"][0]["end"] == 30

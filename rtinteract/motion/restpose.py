@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from rtinteract import rotation as R
-from rtinteract.skeleton import SMPL22, SMPL22_JOINTS, SMPL22_PARENTS
+from rtinteract.skeleton import SMPL22, SMPL22_JOINTS
 
 # The child whose direction says where a joint's bone points.
 MAIN_CHILD = {"spine1": "spine2", "spine2": "spine3", "spine3": "neck", "neck": "head"}
@@ -159,9 +159,3 @@ def _thumbs_forward(joints, parents, offsets, roles, turns):
         collar = roles.get(f"{side}_collar")
         for j in arm + ([collar] if collar is not None else []):
             turns[j] = R.multiply(q, turns[j])
-
-
-def smpl_parent(role: str) -> str | None:
-    """The SMPL-22 parent of an SMPL-22 joint, by name."""
-    p = SMPL22_PARENTS[SMPL22_JOINTS.index(role)]
-    return SMPL22_JOINTS[p] if p >= 0 else None
