@@ -11,9 +11,9 @@ import numpy as np
 
 from rtinteract import rotation as R
 from rtinteract.errors import MotionError
-from rtinteract.motion.capsules import bones, capsules, t_pose, world_rotations
+from rtinteract.motion.capsules import bones, capsules, t_pose
 from rtinteract.motion.types import MODEL_FPS, Motion
-from rtinteract.skeleton import SMPL22, SMPL22_FEET, forward_kinematics
+from rtinteract.skeleton import SMPL22, SMPL22_FEET, forward_kinematics, world_rotations
 
 # A foot is low when its ankle and its ball are less than this above where they are when standing.
 LOW_M = 0.05

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
+import torch
 
 from rtinteract import rotation as R
 from rtinteract.errors import SkeletonError
@@ -82,6 +84,45 @@ class Skeleton:
                         {j: tip * factor for j, tip in self.end_sites.items()}, self.tpose, self.joint_map)
 
 
+@cache
+def tree_levels(parents: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """Joints by depth in the tree, the root left out: for each level its joints, and where in the level before each one's
+    parent stands."""
+    levels, above = [], (0,)
+    while True:
+        joints = tuple(j for j, p in enumerate(parents) if p in above)
+        if not joints:
+            return tuple(levels)
+        levels.append((joints, tuple(above.index(parents[j]) for j in joints)))
+        above = joints
+
+
+@cache
+def _level_indices(parents: tuple[int, ...], device):
+    """`tree_levels` as index arrays (of ``device``, numpy for None), and the order that brings level order to joint order."""
+    levels = tree_levels(parents)
+    order = np.argsort([0] + [j for joints, _ in levels for j in joints])
+
+    def indices(values):
+        if device is None:
+            return np.asarray(values)
+        # What is kept must serve training too, whoever asks first.
+        with torch.inference_mode(False):
+            return torch.tensor(values, device=device)
+
+    return [(indices(joints), indices(above)) for joints, above in levels], indices(order.tolist())
+
+
+def world_rotations(skeleton: Skeleton, rotations):
+    """World rotations [..., J, 4] of local ones [..., J, 4]; numpy or torch."""
+    xp = R._ns(rotations)
+    levels, order = _level_indices(skeleton.parents, None if xp is np else rotations.device)
+    turns = [rotations[..., :1, :]]
+    for joints, above in levels:
+        turns.append(R.multiply(turns[-1][..., above, :], rotations[..., joints, :]))
+    return xp.concatenate(turns, -2)[..., order, :]
+
+
 def forward_kinematics(skeleton: Skeleton, root, rotations, *, offsets=None, with_rotations=False):
     """World positions [..., J, 3] in metres from root places [..., 3] and local rotations [..., J, 4].
 
@@ -93,12 +134,20 @@ def forward_kinematics(skeleton: Skeleton, root, rotations, *, offsets=None, wit
         offsets = skeleton.offsets
         if xp is not np:
             offsets = xp.tensor(offsets.tolist(), dtype=rotations.dtype, device=rotations.device)
-    places, turns = [root], [rotations[..., 0, :]]
-    for j, p in enumerate(skeleton.parents[1:], 1):
-        places.append(places[p] + R.rotate(turns[p], offsets[..., j, :]))
-        turns.append(R.multiply(turns[p], rotations[..., j, :]))
-    positions = xp.stack(places, -2)
-    return (positions, xp.stack(turns, -2)) if with_rotations else positions
+    turns = world_rotations(skeleton, rotations)
+    positions = chained(skeleton.parents, root, R.rotate(turns[..., list(skeleton.parents[1:]), :], offsets[..., 1:, :]))
+    return (positions, turns) if with_rotations else positions
+
+
+def chained(parents: tuple[int, ...], root, bones):
+    """Positions [..., J, 3] from the root's [..., 3] and the bones [..., J - 1, 3] that lead to the other joints, all in world
+    axes; numpy or torch."""
+    xp = R._ns(bones)
+    levels, order = _level_indices(parents, None if xp is np else bones.device)
+    places = [root[..., None, :]]
+    for joints, above in levels:
+        places.append(places[-1][..., above, :] + bones[..., joints - 1, :])
+    return xp.concatenate(places, -2)[..., order, :]
 
 
 SMPL22_JOINTS = (

@@ -8,21 +8,12 @@ rotation: hands and feet stay where the positions say, bone lengths are constant
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
 from rtinteract import rotation as R
-from rtinteract.skeleton import SMPL22, SMPL22_PARENTS
-
-
-@cache
-def _levels() -> tuple[tuple[int, ...], ...]:
-    """Joints by depth in the tree, the root left out."""
-    depth = [0] * 22
-    for j, p in enumerate(SMPL22_PARENTS[1:], 1):
-        depth[j] = depth[p] + 1
-    return tuple(tuple(j for j in range(22) if depth[j] == d) for d in range(1, max(depth) + 1))
-
+from rtinteract.skeleton import SMPL22, SMPL22_PARENTS, tree_levels, world_rotations
 
 _CHILDREN = tuple(tuple(j for j, p in enumerate(SMPL22_PARENTS) if p == i) for i in range(22))
 _PARENTS = list(SMPL22_PARENTS[1:])
@@ -30,15 +21,31 @@ _PARENTS = list(SMPL22_PARENTS[1:])
 _LIMBS = (4, 5, 7, 8, 18, 19, 20, 21)
 
 
-def world_rotations(rotations: torch.Tensor) -> torch.Tensor:
-    """World rotations [..., 22, 4] of local ones [..., 22, 4]."""
-    turns = [rotations[..., 0, :]] + [None] * 21
-    for level in _levels():
-        parents = torch.stack([turns[SMPL22_PARENTS[j]] for j in level], -2)
-        here = R.multiply(parents, rotations[..., list(level), :])
-        for i, j in enumerate(level):
-            turns[j] = here[..., i, :]
-    return torch.stack(turns, -2)
+class _Level(NamedTuple):
+    """Joints of one depth, where their parents stand in the depth before, and those with a single child: which (``swung``), where
+    in this level (``at``), and their children."""
+
+    joints: torch.Tensor
+    above: torch.Tensor
+    swung: torch.Tensor
+    at: torch.Tensor
+    child: torch.Tensor
+
+
+@cache
+def _levels(device) -> tuple[_Level, ...]:
+    found = []
+    for joints, above in tree_levels(SMPL22_PARENTS):
+        swung = [j for j in joints if len(_CHILDREN[j]) == 1]
+        parts = joints, above, swung, [joints.index(j) for j in swung], [_CHILDREN[j][0] for j in swung]
+        found.append(_Level(*(torch.tensor(p, dtype=torch.int64, device=device) for p in parts)))
+    return tuple(found)
+
+
+@cache
+def _order(device) -> torch.Tensor:
+    """Where each joint stands in level order."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64, device=device)] + [level.joints for level in _levels(device)]).argsort()
 
 
 def fit_offsets(positions: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
@@ -50,7 +57,7 @@ def fit_offsets(positions: torch.Tensor, rotations: torch.Tensor) -> torch.Tenso
     bones = positions[..., 1:, :] - positions[..., _PARENTS, :]
     lengths = bones.norm(dim=-1).median(dim=-2).values
     rest = torch.tensor(SMPL22.offsets[1:], dtype=positions.dtype, device=positions.device)
-    world = world_rotations(rotations)
+    world = world_rotations(SMPL22, rotations)
     seen = R.rotate(R.inverse(world[..., _PARENTS, :]), bones).mean(dim=-3)
     limb = torch.tensor([j in _LIMBS for j in range(1, 22)], device=positions.device)[:, None]
     direction = R.normalize(torch.where(limb, rest.expand_as(seen), seen))
@@ -64,27 +71,20 @@ def pose_body(positions: torch.Tensor, rotations: torch.Tensor, offsets: torch.T
     The inputs are a decoder's; the outputs satisfy forward kinematics exactly.
     """
     offsets = offsets[..., None, :, :]
-    raw = world_rotations(rotations)
-    places = [positions[..., 0, :]] + [None] * 21
-    turns = [raw[..., 0, :]] + [None] * 21
-    for level in _levels():
-        parents = [SMPL22_PARENTS[j] for j in level]
-        at = torch.stack([places[p] for p in parents], -2)
-        turned = torch.stack([turns[p] for p in parents], -2)
-        here = at + R.rotate(turned, offsets[..., list(level), :])
-        relative = R.multiply(turned, rotations[..., list(level), :])
-        for i, j in enumerate(level):
-            places[j] = here[..., i, :]
-            turns[j] = relative[..., i, :]
-        swung = [j for j in level if len(_CHILDREN[j]) == 1]
-        if swung:
-            child = [_CHILDREN[j][0] for j in swung]
-            base = torch.stack([places[j] for j in swung], -2)
-            turn = raw[..., swung, :]
-            bone = R.rotate(turn, offsets[..., child, :].expand(*turn.shape[:-1], 3))
-            turn = R.multiply(R.between(bone, positions[..., child, :] - base), turn)
-            for i, j in enumerate(swung):
-                turns[j] = turn[..., i, :]
-    world = torch.stack(turns, -2)
+    raw = world_rotations(SMPL22, rotations)
+    places, turns = [positions[..., :1, :]], [raw[..., :1, :]]
+    for level in _levels(positions.device):
+        at, turned = places[-1][..., level.above, :], turns[-1][..., level.above, :]
+        here = at + R.rotate(turned, offsets[..., level.joints, :])
+        turn = R.multiply(turned, rotations[..., level.joints, :])
+        if len(level.swung):
+            own = raw[..., level.swung, :]
+            bone = R.rotate(own, offsets[..., level.child, :].expand(*own.shape[:-1], 3))
+            aim = positions[..., level.child, :] - here[..., level.at, :]
+            turn[..., level.at, :] = R.multiply(R.between(bone, aim), own)
+        places.append(here)
+        turns.append(turn)
+    order = _order(positions.device)
+    world = torch.cat(turns, -2)[..., order, :]
     local = torch.cat([world[..., :1, :], R.multiply(R.inverse(world[..., _PARENTS, :]), world[..., 1:, :])], -2)
-    return torch.stack(places, -2), R.normalize(local)
+    return torch.cat(places, -2)[..., order, :], R.normalize(local)

@@ -109,11 +109,3 @@ def capsules(bones, positions, turns):
     joints = [b.joint for b in bones]
     p, q = positions[..., joints, :], turns[..., joints, :]
     return p + R.rotate(q, np.stack([b.start for b in bones])), p + R.rotate(q, np.stack([b.end for b in bones]))
-
-
-def world_rotations(skeleton: Skeleton, rotations):
-    """World rotations [..., J, 4] of local rotations [..., J, 4]."""
-    turns = [rotations[..., 0, :]]
-    for j, p in enumerate(skeleton.parents[1:], 1):
-        turns.append(R.multiply(turns[p], rotations[..., j, :]))
-    return np.stack(turns, -2)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rtinteract.errors import RtInteractError
-from rtinteract.motion.capsules import bones, capsules, world_rotations
+from rtinteract.motion.capsules import bones, capsules
+from rtinteract.skeleton import world_rotations
 
 BACKGROUND = (250, 250, 248)
 FLOOR = (238, 238, 234)
