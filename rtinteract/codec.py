@@ -203,9 +203,9 @@ class ResidualBlock(nn.Module):
         return x + self.dropout(self.mix(F.relu(self.dilated(F.relu(x)))))
 
 
-def _stack(config: CodecConfig):
+def _stack(config: CodecConfig, width: int):
     """The residual stack of a level: the widest dilation first."""
-    return nn.Sequential(*[ResidualBlock(config.width, config.dilation_growth ** i, config.dropout)
+    return nn.Sequential(*[ResidualBlock(width, config.dilation_growth ** i, config.dropout)
                            for i in reversed(range(config.depth))])
 
 
@@ -214,11 +214,12 @@ class Encoder(nn.Module):
 
     def __init__(self, config: CodecConfig):
         super().__init__()
-        self.stem = nn.Conv2d(config.features, config.width, 3, padding=1)
-        self.down = nn.ModuleList(nn.Conv2d(config.width, config.width, kernel, stride, padding=1)
-                                  for kernel, stride in zip(config.kernels, config.strides, strict=True))
-        self.blocks = nn.ModuleList(_stack(config) for _ in config.strides)
-        self.head = nn.Conv2d(config.width, config.code_dim, 3, padding=1)
+        widths = config.channels
+        self.stem = nn.Conv2d(config.features, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, kernel, stride, padding=1) for fine, coarse, kernel, stride
+                                  in zip(widths, widths[1:], config.kernels, config.strides, strict=False))
+        self.blocks = nn.ModuleList(_stack(config, width) for width in widths[1:])
+        self.head = nn.Conv2d(widths[-1], config.code_dim, 3, padding=1)
 
     def forward(self, x):
         x = F.relu(self.stem(x))
@@ -233,11 +234,12 @@ class Decoder(nn.Module):
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.factors = config.upsample
-        self.stem = nn.Conv2d(config.code_dim, config.width, 3, padding=1)
-        self.blocks = nn.ModuleList(_stack(config) for _ in config.upsample)
-        self.up = nn.ModuleList(nn.Conv2d(config.width, config.width, 3, padding=1) for _ in config.upsample)
-        self.neck = nn.Conv2d(config.width, config.width, 3, padding=1)
-        self.head = nn.Conv2d(config.width, config.features, 3, padding=1)
+        widths = config.channels[::-1]
+        self.stem = nn.Conv2d(config.code_dim, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(_stack(config, width) for width in widths[:-1])
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 3, padding=1) for coarse, fine in zip(widths, widths[1:], strict=False))
+        self.neck = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
+        self.head = nn.Conv2d(widths[-1], config.features, 3, padding=1)
 
     def forward(self, x):
         x = F.relu(self.stem(x))
@@ -265,7 +267,7 @@ def _check_rows(config: CodecConfig):
 class Codec(nn.Module):
     """Encoder, quantiser and decoder of one `CodecConfig`; ConfigError where its sizes do not meet.
 
-    Convolutions follow autocast; the quantiser always works in float32 (or wider).
+    Convolutions follow autocast, or the type their weights have; the quantiser always works in float32 (or wider).
     """
 
     def __init__(self, config: CodecConfig):
@@ -285,7 +287,8 @@ class Codec(nn.Module):
         return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
     def _features(self, latent):
-        return self.decoder(latent.contiguous(memory_format=torch.channels_last)).permute(0, 3, 2, 1)
+        latent = latent.to(self.decoder.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
+        return self.decoder(latent).permute(0, 3, 2, 1)
 
     def latent(self, features):
         """Latent [B, C, S, N] of normalised features [B, T, J, F]; frames past the last whole column are not seen."""
@@ -296,7 +299,8 @@ class Codec(nn.Module):
         if features.shape[1] < c.frames_per_column:
             raise MotionError(f"codec: expected at least {c.frames_per_column} frames (one column), got {features.shape[1]}; "
                               "give a longer clip")
-        return self.encoder(features.permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last))
+        image = features.permute(0, 3, 2, 1).to(self.encoder.stem.weight.dtype)
+        return self.encoder(image.contiguous(memory_format=torch.channels_last))
 
     def encode(self, features):
         """Codes int64 [B, S, N] of normalised features [B, T, J, F], N = T // 4."""
@@ -311,7 +315,7 @@ class Codec(nn.Module):
             raise MotionError(f"codec: expected codes [B, {self.config.parts}, N] with N >= 1, got {tuple(codes.shape)}")
         with torch.autocast(codes.device.type, enabled=False):
             vectors = self.quantizer.vectors(codes)
-        return self._features(vectors.permute(0, 3, 1, 2))
+        return self._features(vectors.permute(0, 3, 1, 2)).to(vectors.dtype)
 
     def forward(self, features, *, gumbel_noise=None, generator=None) -> CodecOutput:
         """The training path: reconstruct normalised features [B, T, J, F].

@@ -22,12 +22,14 @@ class CodecConfig:
     """The 2D motion codec (InterMask section 3.2): an image of joints x time, `features` channels.
 
     ``kernels``/``strides`` are (joints, time) of each strided convolution, ``upsample`` the factors of each upsampling.
-    ``quantizer`` is "vq" (one codebook, EMA) or "fsq" (finite scalar quantisation, ``levels`` a channel).
+    ``widths`` are the channels of each resolution from the finest on, ``width`` everywhere without: a CPU spends most of its
+    time at the finest. ``quantizer`` is "vq" (one codebook, EMA) or "fsq" (finite scalar quantisation, ``levels`` a channel).
     """
 
     joints: int = 22
     features: int = 12
     width: int = 512
+    widths: tuple[int, ...] = ()
     code_dim: int = 512
     codes: int = 1024
     depth: int = 2
@@ -46,6 +48,8 @@ class CodecConfig:
         _check(self.quantizer in ("vq", "fsq"), "codec.quantizer", "'vq' or 'fsq'", self.quantizer)
         _check(len(self.kernels) == len(self.strides) == len(self.upsample), "codec.kernels/strides/upsample",
                "one entry a level in each", (self.kernels, self.strides, self.upsample))
+        _check(not self.widths or (len(self.widths) == len(self.strides) + 1 and min(self.widths) >= 1), "codec.widths",
+               f"{len(self.strides) + 1} numbers of channels, one a resolution, or none", self.widths)
         _check(0 <= self.dropout < 1, "codec.dropout", "a share in [0, 1)", self.dropout)
         if self.quantizer == "fsq":
             _check(math.prod(self.levels) == self.codes and len(self.levels) > 0, "codec.levels",
@@ -58,6 +62,11 @@ class CodecConfig:
         for (kernel, _), (stride, _) in zip(self.kernels, self.strides, strict=True):
             rows = (rows + 2 - kernel) // stride + 1
         return rows
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each resolution, the finest first."""
+        return self.widths or (self.width,) * (len(self.strides) + 1)
 
     @property
     def frames_per_column(self) -> int:
@@ -79,7 +88,7 @@ class CodecConfig:
 class TransformerConfig:
     """The Inter-M transformer (InterMask section 3.3). ``condition`` is the width of the text condition.
 
-    With ``placement`` each person is in a canonical frame of their own, and the tokens are told where the partner's lies.
+    With ``placement`` each person is in a canonical frame of their own, and the tokens are told where the two stand.
     """
 
     codes: int = 1024

@@ -1,6 +1,7 @@
 """Batches from clips in memory: determinism, exact augmentation, canonical frames, statistics."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rtinteract import rotation as R
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features import base
 from rtinteract.motion.types import Motion
-from rtinteract.skeleton import SMPL22, SMPL22_MIRROR, forward_kinematics, smpl22_with
+from rtinteract.skeleton import SMPL22, SMPL22_MIRROR, SMPL22_PARENTS, forward_kinematics, smpl22_with
 
 
 def walk(frames, seed, scale=1.0, place=(0.0, 0.0)):
@@ -53,7 +54,7 @@ def test_the_same_seed_gives_the_same_batch():
 
 def test_plain_crops_are_the_clip_in_the_frame_of_its_first_pose():
     pool = solo_pool((40,))
-    c = crops(pool, 4, 39, Augmentation.none(), g(), stay=torch.ones(4, dtype=torch.bool))
+    c = crops(pool, 4, 39, Augmentation.none(), g(), anchor=torch.zeros(4, dtype=torch.int64))
     first = c.positions[:, 0, 0]
     assert first[:, 0, [0, 2]].abs().max() < 1e-5
     across = first[:, 1] - first[:, 2]
@@ -115,15 +116,39 @@ def test_a_pair_is_seen_from_its_actor_and_keeps_its_relation():
     assert all((roots.norm(dim=-1) - d).abs().min() < 1e-4 for d in between)
 
 
-def test_anchors_lie_before_inside_and_at_the_start_and_solo_people_stand_elsewhere():
+def test_frames_lie_at_the_anchors_pose_and_solo_people_stand_elsewhere():
     pool = solo_pool((400, 400))
-    c = crops(pool, 400, 32, Augmentation(), g(3))
-    distance = c.positions[:, 0, 0, 0, [0, 2]].norm(dim=-1)
-    assert (distance < 0.02).float().mean() > 0.05
+    own = crops(pool, 64, 32, Augmentation(), g(3), own=True)
+    at = own.positions[torch.arange(64), 0, own.anchor]
+    assert at[:, 0, [0, 2]].abs().max() < 1e-4
+    across = at[:, 1] - at[:, 2]
+    assert (across[:, 0] > 0).all() and across[:, 2].abs().max() < 1e-4
+    assert (own.anchor == 0).float().mean() > 0.2 and own.anchor.max() > 16
+    given = crops(pool, 8, 32, Augmentation(), g(3), anchor=torch.full((8,), 15), own=True)
+    assert given.positions[:, 0, 15, 0, [0, 2]].abs().max() < 1e-4
+    distance = crops(pool, 400, 32, Augmentation(), g(3)).positions[:, 0, 0, 0, [0, 2]].norm(dim=-1)
     assert (distance > 1.0).float().mean() > 0.2
-    assert distance.max() < 8
     near = crops(pool, 400, 32, Augmentation(elsewhere=0.0), g(3)).positions[:, 0, 0, 0, [0, 2]].norm(dim=-1)
     assert near.median() < 0.6
+
+
+@pytest.mark.parametrize("kind", ["mix", "pose", "curve"])
+def test_varied_people_are_whole_and_the_others_are_left_alone(kind):
+    pool = solo_pool((200, 160, 180))
+    plain = Augmentation(mirror=0.0, warp=(1.0, 1.0), scale=(1.0, 1.0), anchor_first=1.0)
+    same, varied = (crops(pool, 200, 32, a, g(5), own=True) for a in (plain, replace(plain, **{kind: 0.5})))
+    assert torch.equal(same.clip, varied.clip)
+    changed = (same.positions - varied.positions).abs().flatten(1).max(1).values > 1e-3
+    assert 0.3 < changed.float().mean() < 0.7
+    bones = (varied.positions[..., 1:, :] - varied.positions[..., list(SMPL22_PARENTS[1:]), :]).norm(dim=-1)
+    assert torch.allclose(bones, varied.offsets[:, :, None, 1:].norm(dim=-1).expand_as(bones), atol=1e-4)
+    if kind == "curve":
+        assert torch.equal(same.rotations[..., 1:, :], varied.rotations[..., 1:, :])
+        paths = [c.positions[..., 0, [0, 2]].diff(dim=2).norm(dim=-1).sum(2) for c in (same, varied)]
+        assert torch.allclose(*paths, atol=1e-3)
+    else:
+        legs = [1, 2, 4, 5, 7, 8, 10, 11]
+        assert torch.allclose(same.positions[..., legs, :], varied.positions[..., legs, :], atol=1e-4)
 
 
 def test_crops_longer_than_every_clip_are_refused_and_can_be_fitted():

@@ -125,3 +125,24 @@ def test_unknown_representation_lists_the_known():
 def test_skeleton_height_is_human():
     assert 1.6 < SMPL22.height < 1.85
     assert np.allclose(SMPL22.offsets[[1, 4, 7, 10, 13, 16, 18, 20]], SMPL22.offsets[[2, 5, 8, 11, 14, 17, 19, 21]] * [-1, 1, 1])
+
+
+@pytest.mark.parametrize("anchor", [0, 25, FRAMES - 1, (10, 40)])
+def test_an_anchored_body_stands_at_the_origin_there_whatever_the_absolute_values_say(clip, anchor):
+    positions, rotations, _ = clip
+    hybrid = get("hybrid")
+    at = torch.tensor([anchor] * 2 if isinstance(anchor, int) else anchor)
+    places, turns = to_frame(frame_of(positions[[0, 1], at]), positions, rotations)
+    image = hybrid.encode(places, turns)
+    exact, _ = hybrid.read(image, at if isinstance(anchor, tuple) else anchor)
+    assert float((exact - places).abs().max()) < 1e-3
+    # A codec's absolute place and heading are decimetres and degrees off, its steps are not.
+    wrong = image.clone()
+    wrong[..., 0, [0, 2]] += 0.3
+    wrong[..., 0, 6:] = R.to_6d(R.multiply(R.yaw(torch.full((2, FRAMES), 0.3)), turns[..., 0, :]))
+    read, _ = hybrid.read(wrong, at if isinstance(anchor, tuple) else anchor)
+    error = (read - places)[..., 0, :].norm(dim=-1)
+    assert float(error[[0, 1], at].max()) < 1e-3
+    assert float((hybrid.read(wrong)[0] - places)[..., 0, :].norm(dim=-1).min()) > 0.3
+    near = (torch.arange(FRAMES) - at[:, None]).abs() <= 8
+    assert float(error[near].max()) < 0.02 < float(error.max()) < 0.45

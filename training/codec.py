@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rtinteract.training.data import Augmentation, Pool, crops, statistics, whole
 from rtinteract.training.losses import CodecLossWeights, geometric_losses
-from rtinteract.training.metric_losses import MetricWeights, planted, terms
+from rtinteract.training.metric_losses import MetricWeights, feature_loss, planted, terms
 from rtinteract.training.state import load_stage, save_stage
 from rtinteract.training.trainer import LoopConfig, Result, Stage, Trainer, borrowed, generator, with_limits
 
@@ -25,8 +26,8 @@ WINDOW = 64
 
 
 def small_codec() -> CodecConfig:
-    """The codec of the shipped model: 1.4 M parameters, finite scalar quantisation 8·5·5·5 (1000 codes)."""
-    return CodecConfig(width=96, code_dim=64, codes=1000, quantizer="fsq", levels=(8, 5, 5, 5), dropout=0.05)
+    """The codec of the shipped model: 2.2 M parameters, finite scalar quantisation 8·5·5·5 (1000 codes)."""
+    return CodecConfig(width=96, widths=(48, 64, 192), code_dim=64, codes=1000, quantizer="fsq", levels=(8, 5, 5, 5), dropout=0.0)
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,14 @@ class CodecTraining:
     representation: str = "hybrid"
     codec: CodecConfig = field(default_factory=small_codec)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0))
-    augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0))
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(
+        scale=(0.85, 1.15), warp=(0.85, 1.2), mix=0.35, pose=0.4, curve=0.35))
     metric: MetricWeights = field(default_factory=MetricWeights)
     frames: int = WINDOW
     usual: float = 0.7
     shortest: int = 32
-    longest: int = 96
-    pair_share: float = 0.5
+    longest: int = 128
+    pair_share: float = 0.3
     own_frames: bool = True
 
     def __post_init__(self):
@@ -61,6 +63,16 @@ def load_codec(path: Path) -> tuple[Codec, Normalizer, str, dict]:
     codec.load_state_dict(parts["codec"])
     normalizer = Normalizer(parts["normalizer"]["mean"], parts["normalizer"]["std"])
     return codec.eval(), normalizer, about["config"]["representation"], about["card"]
+
+
+class Windows(NamedTuple):
+    """A batch: true positions [B, T, 22, 3] in their canonical frames, bodies' offsets [B, 22, 3], normalised images
+    [B, T, J, F], and the frames [B] whose poses the canonical frames were taken from (None where those are another's)."""
+
+    positions: torch.Tensor
+    offsets: torch.Tensor
+    image: torch.Tensor
+    anchor: torch.Tensor | None
 
 
 class CodecStage(Stage):
@@ -84,8 +96,9 @@ class CodecStage(Stage):
         if start is not None:
             self._begin_with(start)
         else:
-            self.normalizer = statistics(self.representation, self.pools, config.augmentation, config.frames,
-                                         seed_generator=generator(loop.seed, 0, "statistics")).to(self.device)
+            found = statistics(self.representation, self.pools, config.augmentation, config.frames, own=config.own_frames,
+                               seed_generator=generator(loop.seed, 0, "statistics"))
+            self.normalizer = found.to(self.device)
         log.info("codec: %d parameters, %d training clips (%.1f min), %d held out, %d pairs",
                  sum(p.numel() for p in self.model.parameters()), len(train), sum(len(c.motion) for c in train) / 1800,
                  len(self.held_out), len(pairs or ()))
@@ -99,8 +112,8 @@ class CodecStage(Stage):
         self.model.load_state_dict(codec.state_dict())
         self.normalizer = normalizer.to(self.device)
 
-    def batch(self, step: int):
-        """Crops [B, T, 22, 3] and [B, T, 22, 4], offsets [B, 22, 3] and the normalised image [B, T, J, F]."""
+    def batch(self, step: int) -> Windows:
+        """The windows of a step."""
         config, g = self.config, generator(self.config.loop.seed, step, "codec")
         paired = len(self.pools) > 1 and float(torch.rand((), generator=g)) < config.pair_share
         pool = self.pools[int(paired)]
@@ -110,20 +123,23 @@ class CodecStage(Stage):
         frames = pool.longest_crop(frames, config.augmentation.warp[1])
         # The same number of frames a step whatever the window, and the same for two people as for one.
         batch = max(1, config.loop.batch * config.frames // frames // pool.people)
-        c = crops(pool, batch, frames + self.representation.frames_lost, config.augmentation, g)
+        own = config.own_frames
+        c = crops(pool, batch, frames + self.representation.frames_lost, config.augmentation, g, own=own)
         positions, rotations, offsets = (x.flatten(0, 1).to(self.device) for x in (c.positions, c.rotations, c.offsets))
-        return positions, rotations, offsets, self.normalizer(self.representation.encode(positions, rotations))
+        image = self.normalizer(self.representation.encode(positions, rotations))
+        return Windows(positions, offsets, image, c.anchor.to(self.device) if own else None)
 
     def loss(self, batch, step: int):
         """Reconstruction by the representation's losses, and commitment."""
-        positions, _, offsets, image = batch
+        image = batch.image
         out = self.model(image)
         w = self.config.metric
         with torch.autocast(self.device.type, enabled=False):
             reconstruction = out.reconstruction.float()
             if hasattr(self.representation, "read_matrices"):
-                parts = {"feature": w.feature * torch.nn.functional.smooth_l1_loss(reconstruction, image, beta=w.feature_beta)}
-                parts |= terms(self.representation.read_matrices(self.normalizer.inverse(reconstruction)), positions, offsets, w)
+                parts = {"feature": w.feature * feature_loss(reconstruction, image, w)}
+                read = self.representation.read_matrices(self.normalizer.inverse(reconstruction), batch.anchor)
+                parts |= terms(read, batch.positions, batch.offsets, w)
             else:
                 parts = published_terms(reconstruction, image, self.normalizer)
             if self.config.codec.quantizer == "vq":
@@ -167,7 +183,7 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
 
     def through(positions, rotations, image):
         codes = codec.encode(normalizer(image)[None])
-        back, _ = representation.decode(normalizer.inverse(codec.decode(codes).float())[0])
+        back, _ = representation.decode(normalizer.inverse(codec.decode(codes).float())[0], anchor=0)
         truth = positions[:len(back)]
         error = (back - truth).norm(dim=-1)
         aligned = ((back - back[:, :1]) - (truth - truth[:, :1])).norm(dim=-1)

@@ -19,49 +19,56 @@ from rtinteract.features.normalize import Normalizer
 from rtinteract.skeleton import SMPL22, SMPL22_MIRROR, forward_kinematics
 
 FRAMES_PER_COLUMN = 4
+FPS = 30.0
+# Joints above the hips.
+UPPER = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """How much a crop is varied. Shares are probabilities; ranges are uniform.
 
-    ``scale`` is the body's size, ``warp`` the playing speed. The canonical frame lies at the crop's first frame
-    (share ``anchor_first``), at some frame of the crop (``anchor_inside``), else up to ``anchor_back`` frames earlier: a
-    stream re-anchors at any time. With ``anchor_noise`` it is off by about ``noise_m`` metres and ``noise_rad`` radians.
-    A solo person stands elsewhere, up to ``elsewhere_m`` metres away and turned at will, with share ``elsewhere``: so a
-    second person looks to the codec.
+    ``scale`` is the body's size, ``warp`` the playing speed. The canonical frame lies at the pose of the crop's first frame
+    (share ``anchor_first``), else at that of any frame: a clip's lies at its first, a stream's at its newest known one.
+
+    Little motion capture holds few of the ways in which people move, so more are made of it: with share ``mix`` a person gets
+    another crop's upper body, with share ``pose`` the joints of the upper body are turned by about ``pose_rad`` radians all
+    along, with share ``curve`` the way bends by up to ``curve_rad_s`` radians a second. With people in one shared frame a
+    solo person stands elsewhere, up to ``elsewhere_m`` metres away and turned at will, with share ``elsewhere``: so a second
+    person looks to the codec.
     """
 
     mirror: float = 0.5
     scale: tuple[float, float] = (0.9, 1.1)
     warp: tuple[float, float] = (0.9, 1.1)
     anchor_first: float = 0.4
-    anchor_inside: float = 0.3
-    anchor_back: int = 64
-    anchor_noise: float = 0.5
-    noise_m: float = 0.1
-    noise_rad: float = 0.15
+    mix: float = 0.0
+    pose: float = 0.0
+    pose_rad: float = 0.2
+    curve: float = 0.0
+    curve_rad_s: float = 1.5
     elsewhere: float = 0.5
     elsewhere_m: float = 3.0
 
     @classmethod
     def none(cls) -> Augmentation:
         """Plain crops, each in the frame of its own first pose."""
-        return cls(mirror=0.0, scale=(1.0, 1.0), warp=(1.0, 1.0), anchor_first=1.0, anchor_inside=0.0, anchor_noise=0.0,
-                   elsewhere=0.0)
+        return cls(mirror=0.0, scale=(1.0, 1.0), warp=(1.0, 1.0), anchor_first=1.0, elsewhere=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Crops:
     """A batch of crops in their canonical frames: ``positions`` [B, P, T, 22, 3] m, ``rotations`` [B, P, T, 22, 4],
-    ``offsets`` [B, P, 22, 3] of the (scaled, mirrored) bodies, ``clip`` [B] indices, ``mirrored`` [B] bool, and ``frame``
-    [B, P or 1], the canonical frames as they lay in the clip's world."""
+    ``offsets`` [B, P, 22, 3] of the (scaled, mirrored) bodies, ``clip`` [B] indices, ``mirrored`` [B] bool, ``anchor`` [B],
+    the frames whose poses the canonical frames were taken from, and ``frame`` [B, P or 1], those as they lay in the clip's
+    world."""
 
     positions: torch.Tensor
     rotations: torch.Tensor
     offsets: torch.Tensor
     clip: torch.Tensor
     mirrored: torch.Tensor
+    anchor: torch.Tensor
     frame: Frame
 
 
@@ -145,22 +152,32 @@ def mirrored(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor,
             torch.where(w[..., None], offsets[..., swap, :] * flip, offsets))
 
 
-def _anchor_times(frames: int, start: torch.Tensor, speed: torch.Tensor, a: Augmentation, g: torch.Generator) -> torch.Tensor:
-    batch = len(start)
-    kind = torch.rand(batch, generator=g)
-    inside = uniform(g, (batch,), 0, frames - 1)
-    back = -uniform(g, (batch,), 0, max(a.anchor_back, 1))
-    offset = torch.where(kind < a.anchor_first + a.anchor_inside, inside, back)
-    return start + offset.masked_fill(kind < a.anchor_first, 0.0) * speed
+def varied(root: torch.Tensor, rotations: torch.Tensor, a: Augmentation, g: torch.Generator):
+    """Roots [B, P, T, 3] and rotations [B, P, T, 22, 4] of people who move as nobody in the clips does, see `Augmentation`."""
+    batch, people, frames = root.shape[:3]
 
+    def chosen(share):
+        return torch.rand(batch, generator=g) < share
 
-def _shift_frame(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
-    """The frame with a small error where the draw says so."""
-    batch = len(frame.yaw)
-    noisy = (torch.rand(batch, generator=g) < a.anchor_noise).float()
-    yaw = frame.yaw + noisy * torch.randn(batch, generator=g) * a.noise_rad
-    step = torch.randn(batch, 3, generator=g) * a.noise_m * noisy[:, None]
-    return Frame(yaw, frame.origin + step * torch.tensor([1.0, 0.0, 1.0]))
+    if a.mix:
+        other = rotations[torch.randperm(batch, generator=g)]
+        upper = torch.zeros(22, dtype=torch.bool)
+        upper[list(UPPER)] = True
+        rotations = torch.where(chosen(a.mix)[:, None, None, None, None] & upper[:, None], other, rotations)
+    if a.pose:
+        turn = torch.randn(batch, people, 1, len(UPPER), 3, generator=g) * a.pose_rad
+        turn = turn * chosen(a.pose)[:, None, None, None, None]
+        rotations = rotations.clone()
+        rotations[..., list(UPPER), :] = R.multiply(rotations[..., list(UPPER), :], R.from_axis_angle(turn))
+    if a.curve:
+        rate = uniform(g, (batch,), -a.curve_rad_s, a.curve_rad_s) * chosen(a.curve)
+        turn = R.yaw(rate[:, None, None] * torch.arange(frames) / FPS)
+        steps = R.rotate(turn[:, :, 1:], root.diff(dim=2) * torch.tensor([1.0, 0.0, 1.0]))
+        path = torch.cat([root[:, :, :1], root[:, :, :1] + steps.cumsum(2)], 2)
+        root = torch.stack([path[..., 0], root[..., 1], path[..., 2]], -1)
+        rotations = torch.cat([R.multiply(turn[..., None, :].expand(rotations[..., :1, :].shape), rotations[..., :1, :]),
+                               rotations[..., 1:, :]], -2)
+    return root, rotations
 
 
 def _elsewhere(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
@@ -174,50 +191,37 @@ def _elsewhere(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
 
 
 def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generator, actor: torch.Tensor | None = None,
-          stay: torch.Tensor | None = None, own: bool = False) -> Crops:
+          anchor: torch.Tensor | None = None, own: bool = False) -> Crops:
     """A batch of crops of ``frames`` frames, augmented.
 
-    The canonical frame is the ``actor``'s [B] (person index; drawn if not given) at the anchor time, or with ``own`` each
-    person's own; where ``stay`` [B] is true the anchor is the first frame, exactly.
+    The canonical frame is the ``actor``'s [B] (person index; drawn if not given), or with ``own`` each person's own, as they
+    are in frame ``anchor`` [B] of each crop (drawn if not given).
     """
     speed = uniform(g, (batch,), *a.warp)
     span = math.ceil((frames - 1) * a.warp[1]) + 1
     clip = pool.choose(batch, span, g)
     start = (torch.rand(batch, generator=g) * (pool.lengths[clip] - span + 1)).floor()
-    anchor = _anchor_times(frames, start, speed, a, g)
-    if stay is not None:
-        anchor = torch.where(stay, start, anchor)
-    times = torch.cat([start[:, None] + torch.arange(frames) * speed[:, None], anchor[:, None]], 1)
+    if anchor is None:
+        first = torch.rand(batch, generator=g) < a.anchor_first
+        anchor = (torch.rand(batch, generator=g) * frames).long().masked_fill(first, 0)
+    times = start[:, None] + torch.arange(frames) * speed[:, None]
     root, rotations = pool.poses(clip, times)
+    root, rotations = varied(root, rotations, a, g)
     which = torch.rand(batch, generator=g) < a.mirror
     root, rotations, offsets = mirrored(root, rotations, pool.offsets[clip], which)
     scale = uniform(g, (batch, 1, 1, 1), *a.scale)
     offsets, root = offsets * scale, root * scale
     positions = forward_kinematics(SMPL22, root, rotations, offsets=offsets[:, :, None])
-    if own:
-        frames_of = _own_frames(positions[:, :, -1], stay, a, g)
-        return Crops(*to_frame(frames_of, positions[:, :, :-1], rotations[:, :, :-1]), offsets, clip, which, frames_of)
-    if actor is None:
-        actor = torch.randint(pool.people, (batch,), generator=g)
-    frame = frame_of(positions[torch.arange(batch), actor, -1])
-    shifted = _shift_frame(frame, a, g)
-    if pool.people == 1:
-        shifted = _elsewhere(shifted, a, g)
-    if stay is not None:
-        shifted = Frame(torch.where(stay, frame.yaw, shifted.yaw), torch.where(stay[:, None], frame.origin, shifted.origin))
-    both = Frame(shifted.yaw[:, None], shifted.origin[:, None])
-    positions, rotations = to_frame(both, positions[:, :, :-1], rotations[:, :, :-1])
-    return Crops(positions, rotations, offsets, clip, which, both)
-
-
-def _own_frames(anchored: torch.Tensor, stay: torch.Tensor | None, a: Augmentation, g: torch.Generator) -> Frame:
-    """Each person's frame [B, P] from the poses [B, P, 22, 3] at the anchor time, shifted a little but where it is to stay."""
-    frame = frame_of(anchored)
-    shifted = _shift_frame(Frame(frame.yaw.flatten(), frame.origin.flatten(0, 1)), a, g)
-    yaw, origin = shifted.yaw.view_as(frame.yaw), shifted.origin.view_as(frame.origin)
-    if stay is None:
-        return Frame(yaw, origin)
-    return Frame(torch.where(stay[:, None], frame.yaw, yaw), torch.where(stay[:, None, None], frame.origin, origin))
+    frame = frame_of(positions[torch.arange(batch), :, anchor])
+    if not own:
+        if actor is None:
+            actor = torch.randint(pool.people, (batch,), generator=g)
+        rows = torch.arange(batch)
+        frame = Frame(frame.yaw[rows, actor], frame.origin[rows, actor])
+        if pool.people == 1:
+            frame = _elsewhere(frame, a, g)
+        frame = Frame(frame.yaw[:, None], frame.origin[:, None])
+    return Crops(*to_frame(frame, positions, rotations), offsets, clip, which, anchor, frame)
 
 
 def whole(representation: Representation, positions: torch.Tensor, rotations: torch.Tensor):
@@ -235,16 +239,17 @@ _FLOOR = {0: 0.02, 1: 0.02, 2: 0.02, 3: 0.1, 4: 0.1, 5: 0.1}
 
 
 def statistics(representation: Representation, pools: list[Pool], a: Augmentation, frames: int, *,
-               seed_generator: torch.Generator, batches: int = 40, batch: int = 64) -> Normalizer:
+               seed_generator: torch.Generator, own: bool = False, batches: int = 40, batch: int = 64) -> Normalizer:
     """A normaliser from augmented crops: the mean of each channel, a std for each row and group of like channels.
 
-    One std for a group keeps directions comparable; its floor keeps a channel that hardly moves from exploding.
+    ``own`` is as `crops` takes it. One std for a group keeps directions comparable; its floor keeps a channel that hardly
+    moves from exploding.
     """
     count, total, square = 0, 0.0, 0.0
     for i in range(batches):
         pool = pools[i % len(pools)]
         length = pool.longest_crop(frames, a.warp[1]) + representation.frames_lost
-        c = crops(pool, batch, length, a, seed_generator)
+        c = crops(pool, batch, length, a, seed_generator, own=own)
         image = representation.encode(c.positions, c.rotations).flatten(0, 2).double()
         count += len(image)
         total, square = total + image.sum(0), square + (image * image).sum(0)

@@ -11,19 +11,22 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from rtinteract.features.body import _levels
-from rtinteract.skeleton import SMPL22_FEET, SMPL22_PARENTS
+from rtinteract.skeleton import SMPL22_FEET, SMPL22_PARENTS, chained, tree_levels
 
 FPS = 30.0
 
 
 @dataclass(frozen=True)
 class MetricWeights:
-    """Weights of the terms; ``feature_beta`` (normalised) and ``metre_beta`` are where a loss turns from square to absolute."""
+    """Weights of the terms; ``feature_beta`` (normalised) and ``metre_beta`` are where a loss turns from square to absolute.
+
+    ``root_row`` weighs the first row of the image against each other one: it alone says where a person is and faces.
+    """
 
     feature: float = 1.0
-    position: float = 0.2
-    root: float = 0.1
+    root_row: float = 4.0
+    position: float = 0.6
+    root: float = 0.4
     kinematics: float = 1.0
     velocity: float = 0.05
     slide: float = 0.05
@@ -34,16 +37,12 @@ class MetricWeights:
 
 def kinematics(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Positions [..., 22, 3] from roots [..., 3], matrices [..., 22, 3, 3] and offsets [..., 22, 3], a tree level at a time."""
-    places, turns = [root] + [None] * 21, [rotations[..., 0, :, :]] + [None] * 21
-    for level in _levels():
-        joints = list(level)
-        parents = torch.stack([turns[SMPL22_PARENTS[j]] for j in level], -3)
-        at = torch.stack([places[SMPL22_PARENTS[j]] for j in level], -2)
-        here = at + (parents * offsets[..., joints, None, :]).sum(-1)
-        turned = parents @ rotations[..., joints, :, :]
-        for i, j in enumerate(level):
-            places[j], turns[j] = here[..., i, :], turned[..., i, :, :]
-    return torch.stack(places, -2)
+    turns, order = [rotations[..., :1, :, :]], [0]
+    for level, above in tree_levels(SMPL22_PARENTS):
+        turns.append(turns[-1][..., list(above), :, :] @ rotations[..., list(level), :, :])
+        order += level
+    world = torch.cat(turns, -3)[..., [order.index(p) for p in SMPL22_PARENTS[1:]], :, :]
+    return chained(SMPL22_PARENTS, root, (world * offsets[..., 1:, None, :]).sum(-1))
 
 
 def planted(positions: torch.Tensor) -> torch.Tensor:
@@ -55,6 +54,12 @@ def planted(positions: torch.Tensor) -> torch.Tensor:
     speed = (feet[..., 1:, :, :] - feet[..., :-1, :, :]).norm(dim=-1) * FPS
     height = torch.tensor([0.15, 0.08, 0.15, 0.08], device=positions.device)
     return (speed < 0.15) & (feet[..., :-1, :, 1] < height)
+
+
+def feature_loss(prediction: torch.Tensor, target: torch.Tensor, w: MetricWeights) -> torch.Tensor:
+    """Smooth-L1 of normalised images [B, T, J, F], the root's row weighing ``root_row`` times as much as another."""
+    loss = F.smooth_l1_loss(prediction, target, beta=w.feature_beta, reduction="none").mean((0, 1, 3))
+    return (loss.sum() + (w.root_row - 1) * loss[0]) / (len(loss) + w.root_row - 1)
 
 
 def terms(read: tuple[torch.Tensor, torch.Tensor], truth: torch.Tensor, offsets: torch.Tensor,

@@ -25,10 +25,12 @@ class Representation(ABC):
         """positions [..., T, 22, 3], local rotations [..., T, 22, 4] -> image [..., T - frames_lost, J, F]."""
 
     @abstractmethod
-    def decode(self, image, offsets=None):
+    def decode(self, image, offsets=None, anchor=None):
         """image [..., T, J, F] -> (positions [..., T, 22, 3], local rotations [..., T, 22, 4]) of one rigid body.
 
-        ``offsets`` [..., 22, 3] are that body's rest offsets; without them they are fitted to the image.
+        ``offsets`` [..., 22, 3] are that body's rest offsets; without them they are fitted to the image. ``anchor`` (an int, or
+        int64 [...]) is the frame whose pose the canonical frame was taken from, where it is the body's own: a representation
+        may use that the body stands at the origin there.
         """
 
     def rows(self, frames: int) -> int:

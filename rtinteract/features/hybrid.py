@@ -18,6 +18,8 @@ from rtinteract.features.body import fit_offsets, pose_body
 FPS = 30.0
 # Frames over which the drift between the integrated and the absolute root is averaged away.
 _SMOOTH = 9
+# Frames from the anchor at which the integrated and the absolute root count the same.
+_TRUST = 60.0
 
 
 def _backward_difference(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -39,17 +41,34 @@ def _heading(root: torch.Tensor) -> torch.Tensor:
     return R.heading(R.rotate(root, left))
 
 
-def _settle(absolute: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+def _at(values: torch.Tensor, frame) -> torch.Tensor:
+    """Values [..., 1] of values [..., T] at a frame (an int, or int64 [...])."""
+    if isinstance(frame, int):
+        return values[..., frame:frame + 1]
+    return values.gather(-1, frame[..., None].expand(*values.shape[:-1], 1))
+
+
+def _settle(absolute: torch.Tensor, steps: torch.Tensor, anchor=None, turns: bool = False) -> torch.Tensor:
     """Fuse absolute values [..., T] with their steps [..., T] (steps[t] leads from t - 1 to t).
 
-    The path is integrated, which is smooth, and its slowly varying distance from the absolute values is added.
+    The path is integrated, which is smooth, and its slowly varying distance from the absolute values is added. At the
+    ``anchor`` the value is known to be 0: the path leads there and back, and the absolute values count more the farther
+    away they are. ``turns`` says that they are angles, of which whole turns do not count.
     """
     path = torch.cumsum(torch.cat([torch.zeros_like(steps[..., :1]), steps[..., 1:]], -1), -1)
+    if anchor is not None:
+        path = path - _at(path, anchor)
     drift = absolute - path
+    if turns:
+        drift = _wrap(drift) if anchor is not None else _unwrap(absolute) - path
     flat = drift.reshape(-1, 1, drift.shape[-1])
     half = _SMOOTH // 2
-    flat = F.avg_pool1d(F.pad(flat, (half, half), mode="replicate"), _SMOOTH, stride=1)
-    return path + flat.reshape(drift.shape)
+    drift = F.avg_pool1d(F.pad(flat, (half, half), mode="replicate"), _SMOOTH, stride=1).reshape(drift.shape)
+    if anchor is not None:
+        frames = torch.arange(path.shape[-1], device=path.device)
+        away = (frames - (anchor if isinstance(anchor, int) else anchor[..., None])).to(path.dtype).square()
+        drift = drift * (away / (away + _TRUST ** 2))
+    return path + drift
 
 
 class Hybrid(Representation):
@@ -74,33 +93,33 @@ class Hybrid(Representation):
         first = torch.cat([root, root_speed], -1)[..., None, :]
         return torch.cat([torch.cat([first, rows], -2), R.to_6d(rotations)], -1)
 
-    def read(self, image):
+    def read(self, image, anchor=None):
         """image [..., T, 22, 12] -> positions [..., T, 22, 3] and local rotations [..., T, 22, 4] as the rows say them.
 
         Bones are not yet rigid; `decode` makes them so.
         """
-        positions, matrices = self.read_matrices(image)
+        positions, matrices = self.read_matrices(image, anchor)
         return positions, R.from_matrix(matrices)
 
-    def read_matrices(self, image):
+    def read_matrices(self, image, anchor=None):
         """As `read`, rotations as matrices [..., T, 22, 3, 3]: cheap to differentiate, for losses in metres."""
         turns = R.matrix_from_6d(image[..., 6:])
         yaw = R.heading(turns[..., 0, :, 0])
-        settled = _settle(_unwrap(yaw), image[..., 0, 4] / FPS)
+        settled = _settle(yaw, image[..., 0, 4] / FPS, anchor, turns=True)
         spin = R.to_matrix(R.yaw(settled - yaw))
         turns = torch.cat([(spin @ turns[..., 0, :, :])[..., None, :, :], turns[..., 1:, :, :]], -3)
         step = R.rotate(R.yaw(settled), torch.stack(
             [image[..., 0, 3], torch.zeros_like(settled), image[..., 0, 5]], -1)) / FPS
-        x = _settle(image[..., 0, 0], step[..., 0])
-        z = _settle(image[..., 0, 2], step[..., 2])
+        x = _settle(image[..., 0, 0], step[..., 0], anchor)
+        z = _settle(image[..., 0, 2], step[..., 2], anchor)
         root = torch.stack([x, image[..., 0, 1], z], -1)
         floor = torch.stack([x, torch.zeros_like(x), z], -1)
         joints = R.rotate(R.yaw(settled)[..., None, :], image[..., 1:, :3]) + floor[..., None, :]
         return torch.cat([root[..., None, :], joints], -2), turns
 
-    def decode(self, image, offsets=None):
+    def decode(self, image, offsets=None, anchor=None):
         """image [..., T, 22, 12] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] of one rigid body."""
-        positions, rotations = self.read(image)
+        positions, rotations = self.read(image, anchor)
         if offsets is None:
             offsets = fit_offsets(positions, rotations)
         return pose_body(positions, rotations, offsets)

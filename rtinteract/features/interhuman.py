@@ -174,7 +174,7 @@ class InterHuman(Representation):
         six = torch.cat([torch.zeros_like(six[..., :1, :]), six], -2)
         return torch.cat([positions[..., :-1, :, :], positions.diff(dim=-3), six], -1)
 
-    def decode(self, image, offsets=None):
+    def decode(self, image, offsets=None, anchor=None):
         """image [..., T, 22, 12] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] of one rigid body."""
         positions = image[..., :3]
         turns = R.from_6d(image[..., 1:, 6:][..., TO_COLUMNS])
