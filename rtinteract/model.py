@@ -15,6 +15,7 @@ from rtinteract.errors import CheckpointError, ConfigError, MotionError
 from rtinteract.features.canonical import frame_of
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.pipeline import Pipeline, Poses, body_of
+from rtinteract.precision import choose
 from rtinteract.rollout import Sampling, Scene, roll_out
 from rtinteract.skeleton import SMPL22
 from rtinteract.stream import ReactionStream, StreamConfig
@@ -28,11 +29,10 @@ SHIPPED = "model.safetensors"
 def load(path: str | Path | None = None, device: str = "auto", precision: str = "auto") -> Model:
     """A model from a .safetensors file; without a path, the one that ships with the package.
 
-    ``device`` is "auto" (a GPU if torch sees one), or a torch device. ``precision`` is "auto" (float32) or "float32".
+    ``device`` is "auto" (a GPU if torch sees one), or a torch device. ``precision`` is "float32", "bfloat16", or "auto":
+    bfloat16 on a processor that is faster at it, else float32 (`rtinteract doctor` says which and why).
     Raises CheckpointError on a missing or damaged file, ConfigError on an unknown device or precision.
     """
-    if precision not in ("auto", "float32"):
-        raise ConfigError(f"precision: expected 'auto' or 'float32', got {precision!r}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -40,12 +40,13 @@ def load(path: str | Path | None = None, device: str = "auto", precision: str = 
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device: {device!r} cannot be used ({error}); give 'auto', 'cpu' or an existing GPU") from error
+    dtype, _ = choose(precision, where)
     if path is None:
         shipped = resources.files("rtinteract") / "assets" / SHIPPED
         if not shipped.is_file():
             raise CheckpointError(f"the shipped model {shipped} is missing; reinstall the package or give a path to load()")
         path = Path(str(shipped))
-    return Model(load_model(path), where)
+    return Model(load_model(path), where, dtype)
 
 
 def _in_place(start: Motion) -> Motion:
@@ -54,15 +55,18 @@ def _in_place(start: Motion) -> Motion:
 
 
 class Model:
-    """Codec, transformer and text encoder of one checkpoint on one device. Immutable: share it between streams."""
+    """Codec, transformer and text encoder of one checkpoint on one device. Immutable: share it between streams.
 
-    def __init__(self, parts: ModelParts, device: torch.device | str = "cpu"):
+    What it makes is computed in ``dtype``; `codec` and `transformer` are the float32 networks themselves.
+    """
+
+    def __init__(self, parts: ModelParts, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         self.device = torch.device(device)
         for module in (parts.codec, parts.normalizer, parts.transformer, parts.text):
             if module is not None:
                 module.to(self.device).eval().requires_grad_(False)
         self.parts = parts
-        self.pipeline = Pipeline(parts, self.device)
+        self.pipeline = Pipeline(parts, self.device, dtype)
         self.prompts = PromptEncoder(parts.config.text, parts.text, parts.tokenizer)
 
     @property
@@ -92,7 +96,8 @@ class Model:
         for start in range(0, len(poses), self.config.window):
             piece = poses[start:start + self.config.window]
             frame = frame_of(piece.positions[0])
-            out = self.pipeline.decode(self.pipeline.encode(Poses.stack([piece]), frame), frame, offsets[None])
+            codes = self.pipeline.encode(Poses.stack([piece]), frame)
+            out = self.pipeline.pose(self.pipeline.decode_image(codes), frame, offsets[None], anchor=0)
             pieces.append(Poses(out.positions[0], out.rotations[0])[:len(piece)])
         return Poses.join(pieces).motion(offsets)
 
@@ -173,7 +178,7 @@ class Model:
             known = ", ".join(StreamConfig.__dataclass_fields__)
             raise ConfigError(f"stream: unknown setting {', '.join(unknown)}; it knows {known}")
         condition = self._conditions(text, 1)[0]
-        return ReactionStream(self.parts, self.device, StreamConfig(**settings), None if condition is None else condition[None],
+        return ReactionStream(self.pipeline, StreamConfig(**settings), None if condition is None else condition[None],
                               None if start is None else _in_place(start))
 
     def _known(self, motion: Motion) -> tuple[Poses, torch.Tensor]:

@@ -6,19 +6,25 @@ A clip becomes whole token columns; both people are seen from one canonical fram
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from rtinteract.checkpoint import ModelParts
+from rtinteract.codec import Codec
 from rtinteract.errors import MotionError
 from rtinteract.features import base
 from rtinteract.features.body import fit_offsets
 from rtinteract.features.canonical import Frame, frame_of, from_frame, to_frame
 from rtinteract.feet import plant_feet
 from rtinteract.motion import MODEL_FPS, Motion
-from rtinteract.placement import compose, describe, relative
+from rtinteract.placement import compose, describe_pair
+from rtinteract.precision import narrowed
 from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
+
+# Columns from which on the codec may run in its narrow type.
+_WIDE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +77,17 @@ class Poses:
 
 
 class Pipeline:
-    """Codec, normaliser and representation as one: poses in the canonical frame to codes and back."""
+    """A model at work on a device: poses in the canonical frame to codes and back, and the transformer that fills codes.
 
-    def __init__(self, parts: ModelParts, device: torch.device):
+    The networks run in ``dtype``; ``parts`` keep theirs.
+    """
+
+    def __init__(self, parts: ModelParts, device: torch.device, dtype: torch.dtype = torch.float32):
         self.parts = parts
         self.device = device
         self.representation = base.get(parts.config.representation)
-        self.codec, self.normalizer = parts.codec, parts.normalizer
+        self.codec, self.normalizer = narrowed(parts.codec, dtype, ("quantizer",)), parts.normalizer
+        self.transformer = narrowed(parts.transformer, dtype, ("prior",))
         self.stride = parts.config.codec.frames_per_column
         self.own_frames = parts.config.transformer.placement
 
@@ -99,11 +109,25 @@ class Pipeline:
             known = [first, partner] if known[1] is None else [partner, first]
         return Frame(torch.stack([f.yaw for f in known]), torch.stack([f.origin for f in known]))
 
-    def placement(self, frames: Frame) -> torch.Tensor | None:
-        """What each person's tokens are told of the partner's frame, [2, WIDTH]; None for a model of shared frames."""
+    def placement(self, frames: Frame, people: Sequence[Poses | None], known: torch.Tensor) -> torch.Tensor | None:
+        """What both people's tokens are told of where they stand, [2, N, WIDTH]; None for a model of shared frames.
+
+        ``people`` are their world poses from the first column on (None: nothing known), ``known`` bool [2, N] the columns of
+        which the poses are.
+        """
         if not self.own_frames:
             return None
-        return describe(relative(frames.yaw, frames.origin, frames.yaw.flip(0), frames.origin.flip(0)))
+        columns = known.shape[1]
+        ends = torch.arange(1, columns + 1, device=self.device) * self.stride - 1
+        steps = [Frame(torch.zeros(columns, device=self.device), torch.zeros(columns, 3, device=self.device)) if p is None
+                 else frame_of(p.positions[ends.clamp(max=len(p) - 1)]) for p in people]
+        return describe_pair(frames.yaw, frames.origin, torch.stack([s.yaw for s in steps]),
+                             torch.stack([s.origin for s in steps]), known)
+
+    def codec_for(self, columns: int) -> Codec:
+        """The codec for clips of so many columns: torch's CPU convolution in bfloat16 answers NaN where a dilated kernel is far
+        wider than the image (seen at one column)."""
+        return self.codec if columns >= _WIDE else self.parts.codec
 
     def columns(self, frames: int) -> int:
         """Token columns that hold so many frames."""
@@ -115,21 +139,20 @@ class Pipeline:
         rows = self.columns(len(poses)) * self.stride
         poses = poses.repeated_last(rows + self.representation.frames_lost - len(poses))
         image = self.representation.encode(*to_frame(frame, poses.positions, poses.rotations))
-        return self.codec.encode(self.normalizer(image))
+        return self.codec_for(image.shape[-3] // self.stride).encode(self.normalizer(image))
 
     @torch.inference_mode()
     def decode_image(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes [B, S, N] -> image [B, 4 N, J, F] in the representation's own units."""
-        return self.normalizer.inverse(self.codec.decode(codes))
+        return self.normalizer.inverse(self.codec_for(codes.shape[-1]).decode(codes))
 
     @torch.inference_mode()
-    def pose(self, image: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None) -> Poses:
-        """Image [B, T, J, F] -> world poses [B, T] of rigid bodies with rest ``offsets`` [B, 22, 3] (fitted without)."""
-        return Poses(*from_frame(frame, *self.representation.decode(image, offsets)))
+    def pose(self, image: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None, anchor: int | None = None) -> Poses:
+        """Image [B, T, J, F] -> world poses [B, T] of rigid bodies with rest ``offsets`` [B, 22, 3] (fitted without).
 
-    def decode(self, codes: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None) -> Poses:
-        """Codes [B, S, N] -> world poses [B, 4 N], see `pose`."""
-        return self.pose(self.decode_image(codes), frame, offsets)
+        ``anchor`` is the frame whose poses the canonical frames were taken from, where each is the body's own.
+        """
+        return Poses(*from_frame(frame, *self.representation.decode(image, offsets, anchor if self.own_frames else None)))
 
 
 def only(frames: Frame, person: int) -> Frame:

@@ -1,8 +1,9 @@
 """Where two people stand to each other, apart from how each of them moves.
 
 A codec of a few codes a column cannot carry a pose and a place at once: with one shared frame the partner comes back decimetres
-off. So each person is encoded in a canonical frame of their own, and the exact relation of the two frames is told to the
-transformer beside the tokens (InterSyn's relative coordination, with the coordinates given instead of refined afterwards).
+off. So each person is encoded in a canonical frame of their own, and what is known exactly is told to the transformer beside
+the tokens: how the two frames lie to each other, and for each column of a known pose where that person stands in the partner's
+frame (InterSyn's relative coordination, with the coordinates given instead of refined afterwards).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from rtinteract import rotation as R
 
 _WAVES_M = (8.0, 4.0, 2.0, 1.0, 0.5)
-#: Numbers that describe a partner's frame to a person's tokens.
-WIDTH = 2 + 4 * len(_WAVES_M) + 5
+_SEEN = 2 + 4 * len(_WAVES_M) + 5
+#: Numbers told with each column of a person's tokens: the partner's frame, the person's own place in it, whether that is known.
+WIDTH = 2 * _SEEN + 1
 _COMPONENTS = 8
 # Draws stay nearer to a component's middle than the data: a stray place is worse than a usual one.
 _CALM = 0.7
@@ -39,12 +41,26 @@ def compose(yaw: Tensor, origin: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def describe(seen: Tensor) -> Tensor:
-    """Features [..., WIDTH] of `relative`'s answer [..., 3]: coarse and fine waves of the place, bearing, distance, yaw."""
+    """Features [..., 27] of `relative`'s answer [..., 3]: coarse and fine waves of the place, bearing, distance, yaw."""
     place, yaw = seen[..., :2], seen[..., 2]
     turns = torch.cat([place * (2 * math.pi / length) for length in _WAVES_M], -1)
     distance = place.square().sum(-1).add(1e-8).sqrt()
     bearing = place / distance.clamp(min=0.05)[..., None]
     return torch.cat([place / 2, turns.sin(), turns.cos(), bearing, torch.stack([distance / 2, yaw.sin(), yaw.cos()], -1)], -1)
+
+
+def describe_pair(yaw: Tensor, origin: Tensor, step_yaw: Tensor, step_origin: Tensor, known: Tensor) -> Tensor:
+    """What two people's tokens are told, [..., 2, N, WIDTH].
+
+    ``yaw`` [..., 2] and ``origin`` [..., 2, 3] are their canonical frames in one world; ``step_yaw`` [..., 2, N] and
+    ``step_origin`` [..., 2, N, 3] the frames of their bodies at the last pose of each column, of which only those count that
+    are ``known`` (bool [..., 2, N]).
+    """
+    partner_yaw, partner_origin = yaw.flip(-1), origin.flip(-2)
+    still = describe(relative(yaw, origin, partner_yaw, partner_origin))[..., None, :]
+    way = describe(relative(partner_yaw[..., None], partner_origin[..., None, :], step_yaw, step_origin))
+    way = torch.where(known[..., None], way, 0.0)
+    return torch.cat([still.expand(way.shape), way, known[..., None].to(way.dtype)], -1)
 
 
 class PlacementPrior(nn.Module):

@@ -107,14 +107,26 @@ class _WindowOf:
 
     def _kept_tokens(self, keep: torch.Tensor) -> torch.Tensor:
         """A token [S, N] stays when all that it stands for stays: its rows of joints and its frames."""
-        config, stride = self.pipeline.parts.config.codec, self.pipeline.stride
-        rows = 1
+        config, rows = self.pipeline.parts.config.codec, 1
         for step, _ in config.strides:
             rows *= step
-        padded = torch.cat([keep, keep[-1:].expand(self.columns * stride - len(keep), -1)])
-        columns = padded.reshape(self.columns, stride, -1).all(1)
+        columns = self._whole_columns(keep)
         part = torch.arange(columns.shape[1], device=keep.device).div(rows, rounding_mode="floor").clamp(max=config.parts - 1)
         return torch.stack([columns[:, part == s].all(1) for s in range(config.parts)])
+
+    def _whole_columns(self, keep: torch.Tensor) -> torch.Tensor:
+        """Where keep [T, J] holds in all frames of a column, [N, J]; the last frame stands for those that are missing."""
+        padded = torch.cat([keep, keep[-1:].expand(self.columns * self.pipeline.stride - len(keep), -1)])
+        return padded.reshape(self.columns, self.pipeline.stride, -1).all(1)
+
+    def placement(self, columns: int) -> torch.Tensor | None:
+        """What the tokens are told of where the two stand, [2, N, WIDTH], for so many columns (padding included)."""
+        keep = self.keep[..., 0]
+        known = keep.new_zeros(2, columns)
+        for person, poses in enumerate(self.known):
+            if poses is not None:
+                known[person, :self.columns] = self._whole_columns(keep[person, :, None])[:, 0]
+        return self.pipeline.placement(self.frames, self.known, known)
 
     def take(self, image: torch.Tensor) -> None:
         """Read the decoded image [2, 4 N, J, F] into the scene."""
@@ -132,7 +144,7 @@ class _WindowOf:
         if scene.offsets[person] is None:
             scene.offsets[person] = offsets_of(Poses(*self.pipeline.representation.read(image[0])))
         offsets = scene.offsets[person]
-        posed = self.pipeline.pose(image, only(self.frames, person), offsets[None])
+        posed = self.pipeline.pose(image, only(self.frames, person), offsets[None], anchor=0)
         decoded = Poses(posed.positions[0], posed.rotations[0])[:self.length]
         if self.known[person] is None or not self.keep[person].any():
             return decoded
@@ -192,10 +204,10 @@ def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> Non
         for row, window in enumerate(windows):
             codes[row, :, :, :window.columns] = window.tokens(config.transformer.mask_id)
         filled = sample_codes(
-            pipeline.parts.transformer, codes, None if condition is None else condition[active], lengths,
+            pipeline.transformer, codes, None if condition is None else condition[active], lengths,
             iterations=sampling.iterations, guidance=sampling.guidance, top_k=sampling.top_k,
             temperature=sampling.temperature, seed=[w.seed for w in windows],
-            placement=torch.stack([pipeline.placement(w.frames) for w in windows]) if pipeline.own_frames else None,
+            placement=torch.stack([w.placement(codes.shape[-1]) for w in windows]) if pipeline.own_frames else None,
             progress=_stage(sampling, turn, rounds))
         _decode_all(pipeline, windows, filled)
     if sampling.feet:

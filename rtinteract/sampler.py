@@ -34,7 +34,7 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     code. Two people who are both masked everywhere have equal logits, so temperature 0 makes them equal. `seed` is an
     int (sample b uses a hash of (seed, b)) or B ints, one a sample; `noise` [I, B, 2, S, N, K] replaces the noise.
 
-    `placement` [B, 2, WIDTH] goes to a transformer of own frames. `progress(done, iterations)` is called after each
+    `placement` [B, 2, N, WIDTH] goes to a transformer of own frames. `progress(done, iterations)` is called after each
     iteration; answering False raises Cancelled. RtInteractError where an argument does not fit.
     """
     lengths = _check_tokens(transformer, codes, condition, lengths)
@@ -55,10 +55,11 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
 def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor | None, *, iterations: int,
                 guidance: float, top_k: float, temperature: float, seeds: Tensor, noise: Tensor | None = None,
                 progress: Callable[[int, int], bool | None] | None = None, modulations=None,
-                placement: Tensor | None = None) -> Tensor:
+                placement: Tensor | None = None, last: int | None = None) -> Tensor:
     """`sample_codes` for arguments already checked: no host synchronisation. `lengths` None says that nothing is padded.
 
-    `modulations` (from `guidance_modulations`, same guidance) spare the condition's part of the transformer.
+    `modulations` (from `guidance_modulations`, same guidance) spare the condition's part of the transformer; `last` says that
+    all MASK stand in so many columns at the end, and spares the logits of the others.
     """
     config = transformer.config
     batch, _, parts, columns = codes.shape
@@ -66,26 +67,30 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
     if modulations is None:
         modulations = guidance_modulations(transformer, condition, batch, guidance)
     if guided and placement is not None:
-        placement = placement.repeat(2, 1, 1)
-    masked = codes == config.mask_id
+        placement = placement.repeat(2, 1, 1, 1)
+    tail = slice(0 if last is None else columns - last, columns)
+    codes = codes.clone()
+    here = codes[..., tail]
+    masked = here == config.mask_id
     if lengths is not None:
-        masked &= torch.arange(columns, device=codes.device) < lengths[:, None, None, None]
+        masked &= torch.arange(columns, device=codes.device)[tail] < lengths[:, None, None, None]
     run_lengths = lengths.repeat(2) if guided and lengths is not None else lengths
     tokens = masked.flatten(1).sum(1)
-    scores = torch.full(codes.shape, KEPT_SCORE, dtype=torch.float32, device=codes.device).masked_fill_(masked, 0.0)
+    scores = torch.full(here.shape, KEPT_SCORE, dtype=torch.float32, device=codes.device).masked_fill_(masked, 0.0)
     streams = None if noise is not None or temperature == 0 else ops.token_streams(seeds, iterations, parts, columns)
     count = ops.candidates(top_k, config.codes)
     for i, share in enumerate(masked_shares(iterations)):
         wanted = (tokens * share).round().long().clamp(min=1).minimum(tokens)
-        masked = ops.remask(scores.flatten(1), wanted).view(codes.shape)
-        codes = codes.masked_fill(masked, config.mask_id)
+        masked = ops.remask(scores.flatten(1), wanted).view(here.shape)
+        here.masked_fill_(masked, config.mask_id)
         logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
-                             placement=placement).float()
+                             placement=placement, last=last).float()
         if guided:
             logits = ops.guide(*logits.chunk(2), guidance)
-        drawn, score = ops.draw(logits, count=count, temperature=temperature, streams=None if streams is None else streams[i],
-                                noise=None if noise is None else noise[i])
-        codes = torch.where(masked, drawn, codes)
+        drawn, score = ops.draw(logits, count=count, temperature=temperature,
+                                streams=None if streams is None else streams[i, ..., tail],
+                                noise=None if noise is None else noise[i][..., tail, :])
+        here.copy_(torch.where(masked, drawn, here))
         scores = torch.where(masked, score, KEPT_SCORE)
         if progress is not None and progress(i + 1, iterations) is False:
             raise Cancelled(f"sampling stopped by the progress callback after iteration {i + 1} of {iterations}")

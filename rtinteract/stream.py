@@ -16,7 +16,6 @@ import torch
 
 from rtinteract import rotation as R
 from rtinteract.blend import take_over
-from rtinteract.checkpoint import ModelParts
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame
 from rtinteract.kernels.remask import sample_seeds
@@ -25,8 +24,8 @@ from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, only, with
 from rtinteract.sampler import check_options, fill_masked, guidance_modulations
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
-# Past this distance from its canonical origin the actor is out of the range that training drew from.
-_FAR_M = 2.5
+# Past columns that a decoded frame depends on: the reach of the decoder's convolutions.
+_CONTEXT = 9
 # Shown frames that tell which feet are planted when a plan begins.
 _FOOTING = 8
 
@@ -130,20 +129,19 @@ class ReactionStream:
     whose last pose stands where the reaction begins; without it the model places the person.
     """
 
-    def __init__(self, parts: ModelParts, device, config: StreamConfig, condition=None, reactor: Motion | None = None):
-        self.pipeline = Pipeline(parts, device)
+    def __init__(self, pipeline: Pipeline, config: StreamConfig, condition=None, reactor: Motion | None = None):
+        self.pipeline, self.device = pipeline, pipeline.device
         config.check(self.pipeline.stride)
         if self.pipeline.representation.frames_lost:
-            raise ConfigError(f"stream: representation {parts.config.representation!r} needs the next frame for each row, so it "
+            raise ConfigError(f"stream: representation {pipeline.representation.name!r} needs the next frame for each row, so it "
                               "cannot end at now; use a model of the 'hybrid' representation, or react() on whole clips")
         self.config, self.condition = config, condition
-        self.parts, self.device = parts, device
         check_options(config.iterations, config.guidance, config.top_k, config.temperature)
         with torch.inference_mode():
             # They depend on the prompt alone, so every hop shares them.
-            self._modulations = guidance_modulations(parts.transformer, condition, 1, config.guidance)
-        self._start = None if reactor is None else Poses.of(reactor, device)
-        self._body = None if reactor is None else body_of(reactor, device)
+            self._modulations = guidance_modulations(pipeline.transformer, condition, 1, config.guidance)
+        self._start = None if reactor is None else Poses.of(reactor, self.device)
+        self._body = None if reactor is None else body_of(reactor, self.device)
         self.reset()
 
     def reset(self) -> None:
@@ -152,8 +150,6 @@ class ReactionStream:
         self._actor, self._reactor = _Window(size, self.device), _Window(size, self.device)
         self._pending: list[Motion] = []
         self._plan: tuple[Poses, Poses] | None = None
-        self._frames: Frame | None = None
-        self._age = 0
         self._missing = 0
         self._heard = 0
         self._hops = 0
@@ -188,7 +184,6 @@ class ReactionStream:
         elif self._start is not None:
             self._reactor.push(self._start[max(0, len(self._start) - hop):].repeated_last(hop - len(self._start)))
         self._heard += hop
-        self._age += hop
         self._plan = self._make_plan()
         self._hops += 1
         plan = Plan(self._plan[0].motion(self._offsets), self._plan[1].motion(self._actor_offsets), self._heard,
@@ -216,19 +211,10 @@ class ReactionStream:
         return last[len(last) - 1:].repeated_last(hop - 1)
 
     def _anchor(self, actor: Poses, reactor: Poses) -> Frame:
-        """Both canonical frames, taken at the window's start; renewed when they are old or someone has gone far from theirs."""
-        people = [actor, reactor if len(reactor) else None]
-        if self._frames is not None and self._age <= 2 * self.config.window:
-            # A shared frame is the actor's alone to leave.
-            theirs = range(2 if self.pipeline.own_frames and people[1] is not None else 1)
-            away = [float((people[i].positions[-1, 0] - self._frames.origin[i])[[0, 2]].norm()) for i in theirs]
-            if max(away) <= _FAR_M:
-                return self._frames
-        self._frames = self.pipeline.frames([None if p is None else p.positions[0] for p in people],
-                                            None if self.condition is None else self.condition[0], self.config.seed)
-        self._age = len(actor)
-        self._placement = self.pipeline.placement(self._frames)
-        return self._frames
+        """Both canonical frames, taken at the newest poses: how the two stand to each other now is then told exactly, and only
+        the way from here on is left to the codes."""
+        return self.pipeline.frames([p.positions[-1] if len(p) else None for p in (actor, reactor)],
+                                    None if self.condition is None else self.condition[0], self.config.seed)
 
     def _make_plan(self) -> tuple[Poses, Poses]:
         """Fill the columns past now and read off both people's next ``horizon`` frames."""
@@ -236,22 +222,30 @@ class ReactionStream:
         frames = self._anchor(actor, reactor)
         people = [actor, reactor] if len(reactor) else [actor]
         known = self.pipeline.encode(Poses.stack(people), frames if len(people) == 2 else only(frames, 0))
-        now, config = known.shape[-1], self.parts.config.transformer
-        columns = now + self.config.horizon // self.pipeline.stride
+        now, config = known.shape[-1], self.pipeline.parts.config.transformer
+        ahead = self.config.horizon // self.pipeline.stride
+        columns = now + ahead
         codes = torch.full((1, 2, config.parts, columns), config.mask_id, device=self.device)
         codes[0, :len(people), :, :now] = known
+        heard = torch.arange(columns, device=self.device) < now
+        placement = self.pipeline.placement(frames, [actor, reactor if len(reactor) else None],
+                                            torch.stack([heard, heard & bool(len(reactor))]))
         filled = fill_masked(
-            self.parts.transformer, codes, self.condition, None, iterations=self.config.iterations, guidance=self.config.guidance,
-            top_k=self.config.top_k, temperature=self.config.temperature, modulations=self._modulations,
-            placement=None if self._placement is None else self._placement[None],
+            self.pipeline.transformer, codes, self.condition, None, iterations=self.config.iterations,
+            guidance=self.config.guidance, top_k=self.config.top_k, temperature=self.config.temperature,
+            modulations=self._modulations, placement=None if placement is None else placement[None],
+            last=ahead if len(reactor) else None,
             seeds=sample_seeds(self.config.seed * 1_000_003 + self._hops, 1, self.device))
-        return self._read_plan(filled[0], frames, now * self.pipeline.stride)
+        return self._read_plan(filled[0], frames, now)
 
     def _read_plan(self, codes: torch.Tensor, frames: Frame, now: int) -> tuple[Poses, Poses]:
-        image = self.pipeline.decode_image(codes)
+        """Both people's poses after column ``now`` of codes [2, S, N], decoded with the past that the decoder looks at."""
+        begin = max(0, now - _CONTEXT) if self._reactor.filled else 0
+        image = self.pipeline.decode_image(codes[..., begin:])
+        now = (now - begin) * self.pipeline.stride
         if self._offsets is None:
             self._offsets = offsets_of(Poses(*self.pipeline.representation.read(image[1])))
-        poses = self.pipeline.pose(image, frames, torch.stack([self._actor_offsets, self._offsets]))
+        poses = self.pipeline.pose(image, frames, torch.stack([self._actor_offsets, self._offsets]), anchor=now - 1)
         actor, reactor = Poses(poses.positions[0], poses.rotations[0]), Poses(poses.positions[1], poses.rotations[1])
         if not self._reactor.filled:
             self._reactor.push(reactor[:now])

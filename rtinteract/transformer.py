@@ -69,24 +69,26 @@ class InterMTransformer(nn.Module):
         if condition.dim() != 2 or condition.shape[1] != self.config.condition:
             raise RtInteractError(f"condition: expected [B, {self.config.condition}], got {list(condition.shape)}; "
                                   "encode the text with this model's own text encoder")
-        embedded = self.condition(condition)
+        embedded = self.condition(condition.to(self.condition.weight.dtype))
         shift, scale = self.output_adaln(embedded).unbind(1)
         return Modulations(tuple(block.modulate(embedded) for block in self.blocks), Modulation(shift, 1 + scale, None))
 
     def forward(self, codes: Tensor, condition: Tensor | None, lengths: Tensor | None = None, *,
-                modulations: Modulations | None = None, placement: Tensor | None = None) -> Tensor:
+                modulations: Modulations | None = None, placement: Tensor | None = None, last: int | None = None) -> Tensor:
         """Logits [B, 2, S, N, K] of codes [B, 2, S, N] int64 (codes, MASK or PAD).
 
         `lengths` [B] are columns in [1, N] (whatever id stands past them is read as PAD); None says that nothing is padded,
         which spares the masks. `modulations` from `modulate` stand in for `condition` [B, C]; both None: no condition.
-        `placement` [B, 2, WIDTH] describes each one's partner (`rtinteract.placement.describe`) to a model of own frames; without
-        it the partner's place is unknown.
+        `placement` [B, 2, N, WIDTH] says to a model of own frames where the two stand (`rtinteract.placement.describe_pair`);
+        without it that is unknown.
+        With ``last`` only the logits of so many columns at the end are computed, [B, 2, S, last, K].
         Logits at padded positions carry no meaning.
         """
         self._check(codes, lengths)
         batch, _, parts, columns = codes.shape
-        if placement is not None and (not self.config.placement or placement.shape != (batch, 2, WIDTH)):
-            expected = f"[{batch}, 2, {WIDTH}]" if self.config.placement else "none: this model's people share one frame"
+        if placement is not None and (not self.config.placement or placement.shape != (batch, 2, columns, WIDTH)):
+            own = f"[{batch}, 2, {columns}, {WIDTH}]"
+            expected = own if self.config.placement else "none: this model's people share one frame"
             raise RtInteractError(f"placement: expected {expected}, got {list(placement.shape)}")
         if modulations is None:
             modulations = self.modulate(condition, batch)
@@ -99,15 +101,18 @@ class InterMTransformer(nn.Module):
         x = self.embed(codes, placement)
         for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
             x = block(x, modulation, parts, columns, masks)
-        x = F.gelu(self.output_dense(x[:, :-1]))
-        return self.output(normalize(x, modulations.output)).view(batch, 2, parts, columns, self.config.codes)
+        x = x[:, :-1]
+        if last is not None:
+            x = x.unflatten(1, (2 * parts, columns))[:, :, columns - last:].flatten(1, 2)
+        x = F.gelu(self.output_dense(x))
+        return self.output(normalize(x, modulations.output)).view(batch, 2, parts, -1, self.config.codes)
 
     def embed(self, codes: Tensor, placement: Tensor | None = None) -> Tensor:
         """Input tokens [B, 2*S*N + 1, D] of codes [B, 2, S, N]: embedded, positions added to all but the separator (last)."""
         batch, _, parts, columns = codes.shape
         people = self.input(self.token_embedding(codes)) + self.positions(columns)
         if placement is not None:
-            people = people + self.placement(placement)[:, :, None, None]
+            people = people + self.placement(placement.to(self.placement.weight.dtype))[:, :, None]
         separator = self.input(self.token_embedding.weight[self.config.sep_id]).expand(batch, 1, -1)
         x = torch.cat([people.view(batch, 2 * parts * columns, -1), separator.to(people.dtype)], dim=1)
         return F.dropout(x, self.config.dropout, self.training)

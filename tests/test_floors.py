@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "rotation"},
-    {"config", "skeleton"},
+    {"config", "precision", "skeleton"},
     {"kernels", "motion", "body"},
     {"features", "metrics", "blocks", "blend", "feet", "placement"},
     {"codec", "transformer", "text"},

@@ -7,7 +7,7 @@ import torch
 
 from rtinteract.config import TransformerConfig
 from rtinteract.errors import RtInteractError
-from rtinteract.placement import WIDTH, PlacementPrior, compose, describe, relative
+from rtinteract.placement import WIDTH, PlacementPrior, compose, describe, describe_pair, relative
 from rtinteract.transformer import InterMTransformer
 
 
@@ -35,10 +35,30 @@ def test_the_relation_does_not_depend_on_the_world_and_leads_back():
 
 def test_descriptions_tell_centimetres_apart_and_full_turns_not():
     here, near, turned = torch.tensor([[0.3, 1.2, 3.0], [0.33, 1.2, 3.0], [0.3, 1.2, 3.0 - 2 * math.pi]])
-    assert describe(here).shape == (WIDTH,)
+    assert describe(here).shape == ((WIDTH - 1) // 2,)
     assert float((describe(here) - describe(near)).abs().max()) > 0.1
     assert torch.allclose(describe(here), describe(turned), atol=1e-4)
     assert torch.isfinite(describe(torch.zeros(3))).all()
+
+
+def two_who_walk():
+    """Two who face each other 2 m apart; the first walks 0.1 m a column toward the second, whose way is not known."""
+    yaw, origin = torch.tensor([0.0, math.pi]), torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 3.0]])
+    steps = origin[:, None].repeat(1, 4, 1)
+    steps[0, :, 2] += 0.1 * torch.arange(4)
+    known = torch.tensor([[True] * 4, [False] * 4])
+    steps[1] = float("nan")
+    return yaw, origin, yaw[:, None].expand(2, 4), steps, known
+
+
+def test_a_known_way_is_told_in_the_partners_frame_and_an_unknown_one_not_at_all():
+    told = describe_pair(*two_who_walk())
+    half = (WIDTH - 1) // 2
+    assert told.shape == (2, 4, WIDTH) and torch.isfinite(told).all()
+    # Half metres come first: the partner's frame is 2 m ahead of both, the walker comes nearer in the partner's.
+    assert torch.allclose(told[:, :, :2], torch.tensor([0.0, 1.0]).expand(2, 4, 2), atol=1e-5)
+    assert torch.allclose(told[0, :, half + 1] * 2, 2 - 0.1 * torch.arange(4), atol=1e-5)
+    assert (told[0, :, -1] == 1).all() and (told[1, :, half:] == 0).all()
 
 
 def test_the_prior_learns_where_partners_stand():
@@ -69,7 +89,7 @@ def test_the_transformer_listens_to_placement_and_checks_it():
     config = TransformerConfig(codes=16, code_dim=8, width=16, heads=2, layers=1, ff=16, condition=8, placement=True)
     model = InterMTransformer(config).eval()
     codes = torch.randint(16, (2, 2, 5, 4))
-    near = describe(torch.tensor([[0.0, 0.8, 3.0], [0.0, 0.8, 3.0]])).expand(2, 2, WIDTH)
+    near = describe_pair(*two_who_walk())[None].expand(2, 2, 4, WIDTH)
     with torch.no_grad():
         plain, told = model(codes, None), model(codes, None, placement=near)
     assert not torch.allclose(plain, told)

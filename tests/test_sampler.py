@@ -171,3 +171,13 @@ def test_bad_arguments(tiny, change, message):
 def test_training_mode_is_refused():
     with pytest.raises(RtInteractError, match="training mode"):
         sample_codes(InterMTransformer(TINY).train(), start(1, 2), None, [2])
+
+
+def test_asking_for_the_last_columns_alone_gives_the_same_codes(tiny):
+    codes = torch.randint(0, 64, (2, 2, 5, 9), generator=torch.Generator().manual_seed(1))
+    codes[..., 6:] = MASK
+    given = codes.clone()
+    options = dict(iterations=4, guidance=2.0, top_k=0.2, temperature=1.0, seeds=ops.sample_seeds(3, 2))
+    whole, tail = (fill_masked(tiny, codes, condition(2), None, last=last, **options) for last in (None, 3))
+    assert torch.equal(whole, tail) and torch.equal(codes, given)
+    assert torch.equal(whole[..., :6], codes[..., :6]) and int(whole.max()) < MASK

@@ -91,7 +91,7 @@ def tokens(stage, modes, frames=32, shares=None, seed=0):
 
 
 def test_random_samples_hide_any_tokens_and_labels_are_the_codes(stage):
-    t = tokens(stage, [RANDOM] * 8)
+    t = tokens(stage, [RANDOM] * 8, shares=Shares(begun=0.0))
     assert t.inputs.shape == t.labels.shape == (8, 2, 5, 8)
     labelled = t.labels != IGNORED
     assert labelled.flatten(1).any(1).all() and 0.2 < labelled.float().mean() < 0.95
@@ -100,12 +100,21 @@ def test_random_samples_hide_any_tokens_and_labels_are_the_codes(stage):
 
 
 def test_interaction_hides_one_person_only(stage):
-    t = tokens(stage, [INTERACTION] * 32, shares=Shares(reactor=1.0, whole=1.0))
+    t = tokens(stage, [INTERACTION] * 32, shares=Shares(reactor=1.0, whole=1.0, begun=0.0))
     labelled = t.labels != IGNORED
     assert not labelled[:, 0].any() and labelled[:, 1].all() and (t.schedule == 40).all()
     both = tokens(stage, [INTERACTION] * 32, shares=Shares(reactor=0.5))
     people = (both.labels != IGNORED).flatten(2).any(2)
     assert (people.sum(1) == 1).all() and people[:, 0].any() and people[:, 1].any()
+
+
+def test_begun_samples_show_and_tell_the_first_columns_of_who_is_hidden(stage):
+    t = tokens(stage, [INTERACTION] * 32, shares=Shares(reactor=1.0, whole=1.0, begun=1.0))
+    hidden = (t.labels != IGNORED)[:, 1].all(1)
+    assert not hidden[:, 0].any() and hidden[:, -1].all() and len(set(hidden.sum(1).tolist())) > 2
+    told = t.placement[..., -1].bool()
+    assert told[:, 0].all() and torch.equal(told[:, 1], ~hidden)
+    assert torch.equal(t.schedule, 5 * hidden.sum(1))
 
 
 def test_streaming_shows_a_past_that_ends_now(stage):
@@ -153,11 +162,23 @@ def test_a_single_column_of_history_has_codes_whatever_the_precision(stage, pair
 
 
 def test_partners_places_are_told_from_each_ones_own_frame(stage):
-    batch = tokens(stage, [RANDOM] * 4)
-    assert batch.placement.shape[:2] == (len(batch.seen), 2)
+    batch = tokens(stage, [RANDOM] * 4, shares=Shares(begun=0.0))
+    assert batch.placement.shape[:3] == (len(batch.seen), 2, 8)
     # The first two numbers are half the partner's place; from a frame of one's own one never stands on oneself.
-    assert torch.allclose(batch.placement[:, 0, :2] * 2, batch.seen[:, :2], atol=1e-5)
-    assert torch.allclose(batch.placement[:, 0, :2].norm(dim=-1), batch.placement[:, 1, :2].norm(dim=-1), atol=1e-5)
+    first = batch.placement[:, :, 0, :2]
+    assert torch.allclose(first[:, 0] * 2, batch.seen[:, :2], atol=1e-5)
+    assert torch.allclose(first[:, 0].norm(dim=-1), first[:, 1].norm(dim=-1), atol=1e-5)
+    assert not batch.placement[..., -1].any()
+
+
+def test_a_streams_frames_lie_at_its_newest_poses(stage):
+    batch = tokens(stage, [STREAMING] * 4, shares=Shares(cold=0.0))
+    half, told = batch.placement.shape[-1] // 2, batch.placement[..., -1].bool()
+    newest = int(told[0, 0].sum()) - 1
+    assert told[:, :, :newest + 1].all() and not told[:, :, newest + 1:].any()
+    # At the newest column one stands, in the partner's frame, where the partner is told that one's frame lies.
+    here = batch.placement[:, :, newest, half:half + 2]
+    assert torch.allclose(here, batch.placement[:, :, newest, :2].flip(1), atol=1e-4)
 
 
 def test_cold_streams_hide_the_second_persons_past(stage):

@@ -176,7 +176,7 @@ def transformer_loss(transformer, inputs: Tensor, labels: Tensor, condition: Ten
     `inputs` int64 [B, 2, S, N] from draw_corruption, `labels` from labels_of, `condition` [B, C] (drop a row by zeroing
     it), `lengths` [B] or None where nothing is padded. `schedule_tokens` [B] is the count that the unroll schedule refers
     to: each sample's own tokens by default, so that a loss does not depend on padding (the published one counts padding).
-    `placement` [B, 2, WIDTH] goes to a transformer of own frames.
+    `placement` [B, 2, N, WIDTH] goes to a transformer of own frames.
     """
     mask_id = transformer.config.mask_id
     modulations = transformer.modulate(condition, inputs.shape[0])

@@ -26,6 +26,7 @@ from torch import nn
 
 from rtinteract.config import to_dict
 from rtinteract.errors import ConfigError, RtInteractError
+from rtinteract.precision import has_fast_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -106,16 +107,6 @@ def step_seed(seed: int, step: int, what: str = "") -> int:
 def generator(seed: int, step: int, what: str = "") -> torch.Generator:
     """A CPU generator seeded by `step_seed`."""
     return torch.Generator().manual_seed(step_seed(seed, step, what))
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products are faster than float32 there (tensor cores, AMX, AVX-512 BF16)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if device.type != "cpu":
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(k, False) for k in ("amx_bf16", "avx512_bf16"))
 
 
 class Stage(ABC):

@@ -11,6 +11,7 @@ import torch
 from rtinteract.training import masks
 from rtinteract.training.codec import load_codec
 from rtinteract.training.data import Augmentation, Pool, crops
+from rtinteract.training.levels import folded, share_levels
 from rtinteract.training.state import load_stage, save_stage
 from rtinteract.training.text import Vocabulary, fit_tokenizer, groups_of, load_text, small_text, swap_sides
 from rtinteract.training.trainer import (
@@ -20,16 +21,17 @@ from rtinteract.training.trainer import (
     Trainer,
     borrowed,
     generator,
-    has_fast_bfloat16,
     with_limits,
 )
 from torch import nn
 
+from rtinteract import rotation as R
 from rtinteract.config import CodecConfig, TextConfig, TransformerConfig, from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.features import base
-from rtinteract.features.canonical import Frame
-from rtinteract.placement import describe, relative
+from rtinteract.features.canonical import Frame, frame_of
+from rtinteract.placement import describe_pair, relative
+from rtinteract.precision import has_fast_bfloat16
 from rtinteract.text import TextEncoder
 from rtinteract.transformer import InterMTransformer
 
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 RANDOM, INTERACTION, STREAMING = range(3)
 SHORT = 32
+# Columns that a further window of a long clip begins with, at most.
+BEGUN = 8
 MODES = ("random", "interaction", "streaming")
 
 
@@ -47,6 +51,9 @@ class Shares:
     ``interaction`` hides one person whole (``reactor`` of them the second, whose partner owns the canonical frame);
     ``streaming`` hides both people from "now" on and shows the past as a clip that ends there; ``cold`` of those hide the
     second person's past too. ``whole`` of both start from everything hidden, as a sampler does; the others show a part.
+    The first person is the one of the two who starts the interaction with share ``starter``: who reacts seldom starts.
+    ``begun`` of the interaction samples (half as many of the random ones) show the first columns of who is hidden, as a given
+    start and a further window of a long clip do.
     ``horizon`` columns at most are hidden in ``near`` of the streaming batches, any number in the others.
     ``text_dropped`` of random samples lose their text; ``reaction_text_dropped`` of the others, because reacting usually
     has none. ``history_noise`` of the past's tokens are wrong, as a model's own past is.
@@ -57,8 +64,10 @@ class Shares:
     streaming: float = 0.4
     cold: float = 0.1
     whole: float = 0.3
+    begun: float = 0.6
     horizon: int = 6
     near: float = 0.7
+    starter: float = 0.7
     text_dropped: float = 0.1
     reaction_text_dropped: float = 0.4
     history_noise: float = 0.02
@@ -87,30 +96,28 @@ class TransformerTraining:
     """Everything that decides a transformer training. A batch's crops have one length: ``shortest`` to ``longest`` frames, or
     with share ``long`` up to ``most``; the batch shrinks as crops grow, so that a step costs about the same. The step-unroll
     loss has weight ``unroll`` and is taken in ``unroll_share`` of the steps: it doubles a step's cost. With ``own_frames`` each
-    person is seen from its own canonical frame, as the codec's training must have had it; an anchor inside the crop would then
-    tell where the partner is going to be. ``prior`` weighs the likelihood of where partners begin."""
+    person is seen from its own canonical frame, as the codec's training must have had it. A frame lies where sampling puts it:
+    at the first pose of a clip, at the newest pose of a stream. ``prior`` weighs the likelihood of where partners begin."""
 
     sizes: Sizes = field(default_factory=Sizes)
     text: TextConfig = field(default_factory=small_text)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0, batch=32, learning_rate=4e-4, warmup=200))
-    augmentation: Augmentation = field(default_factory=lambda: Augmentation(elsewhere=0.0, anchor_inside=0.0))
+    augmentation: Augmentation = field(default_factory=Augmentation)
     own_frames: bool = True
     prior: float = 0.1
     shares: Shares = field(default_factory=Shares)
     unroll: float = 1.0
     unroll_share: float = 1.0
-    first_frame: float = 0.6
     shortest: int = 32
     longest: int = 96
     long: float = 0.15
-    most: int = 192
+    most: int = 128
     validation_batches: int = 4
 
 
 class Tokens(NamedTuple):
     """A batch: input ids and labels [B, 2, S, N], tokens that each sample's schedule counts [B], text indices [B] (-1: no text),
-    modes [B]; what the transformer is told of the partner's frame [B, 2, WIDTH], the second frame seen from the first [B, 3],
-    and which samples' frames lie at the crop's first poses [B]."""
+    modes [B]; what the transformer is told of where they stand [B, 2, N, WIDTH]; the second frame seen from the first [B, 3]."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
@@ -119,7 +126,6 @@ class Tokens(NamedTuple):
     modes: torch.Tensor
     placement: torch.Tensor | None
     seen: torch.Tensor
-    first: torch.Tensor
 
 
 class TransformerStage(Stage):
@@ -141,7 +147,10 @@ class TransformerStage(Stage):
             c = self.codec.config
             self.shape = TransformerConfig(codes=c.codes, code_dim=c.code_dim, parts=c.parts, condition=self.text.width,
                                            placement=config.own_frames, **to_dict(config.sizes))
-            self.model = nn.ModuleDict({"transformer": InterMTransformer(self.shape), "text": encoder}).to(self.device)
+            transformer = InterMTransformer(self.shape)
+            if c.quantizer == "fsq":
+                share_levels(transformer, c.levels)
+            self.model = nn.ModuleDict({"transformer": transformer, "text": encoder}).to(self.device)
         self._index_texts()
         self.bfloat16 = has_fast_bfloat16(self.device) and loop.precision != "float32"
         log.info("transformer: %d parameters, text %d (%d texts), %d pairs (%.1f min), %d held out",
@@ -205,32 +214,44 @@ class TransformerStage(Stage):
     def tokens(self, side: int, g: torch.Generator, a: Augmentation, frames: int, batch: int, modes: torch.Tensor) -> Tokens:
         """Crops of training (side 0) or held-out (side 1) clips as a batch of masked tokens with the given modes [B]."""
         s, k = self.config.shares, self.codec.config.codes
-        actor = torch.randint(2, (batch,), generator=g)
-        stay = (torch.rand(batch, generator=g) < self.config.first_frame) & (modes != STREAMING)
-        own = self.config.own_frames
-        c = crops(self.pools[side], batch, frames + self.representation.frames_lost, a, g, actor=actor, stay=stay, own=own)
+        actor = (torch.rand(batch, generator=g) >= s.starter).long()
+        own, stride = self.config.own_frames, self.codec.config.frames_per_column
+        now = self._now(frames // stride, g)
+        anchor = torch.where(modes == STREAMING, now * stride - 1, 0)
+        c = crops(self.pools[side], batch, frames + self.representation.frames_lost, a, g, actor=actor, anchor=anchor, own=own)
         # The owner of the canonical frame comes first, as the actor does when the model reacts.
         order = torch.stack([actor, 1 - actor], 1)
         rows = torch.arange(batch)[:, None]
         positions, rotations = c.positions[rows, order], c.rotations[rows, order]
         codes = self.codes(positions, rotations)
         parts, columns = codes.shape[2:]
-        now = self._now(columns, g)
-        lengths = torch.full((batch,), columns)
-        person = (torch.rand(batch, generator=g) < s.reactor).long()
-        cold = torch.rand(batch, generator=g) < s.cold
-        region = masks.inside(lengths, parts, columns).clone()
-        region[modes == INTERACTION] = masks.interaction_region(lengths, person, parts, columns)[modes == INTERACTION]
-        hidden = masks.streaming_region(lengths, torch.full((batch,), now), cold, torch.ones_like(person), parts, columns)
-        region[modes == STREAMING] = hidden[modes == STREAMING]
+        region, known = self._region(modes, parts, columns, now, g)
         share = masks.cosine_share(torch.rand(batch, generator=g))
         whole = (torch.rand(batch, generator=g) < s.whole) & (modes != RANDOM)
         mask = masks.random_subset(region, torch.where(whole, 1.0, share), g)
         inputs = masks.draw_corruption(codes, mask, k, g)
         inputs = self._with_history(inputs, positions, rotations, modes == STREAMING, now, mask, g)
         texts = self._texts(side, c.clip, c.mirrored, modes, g)
-        placement, seen = placed(c.frame, order) if own else (None, torch.zeros(batch, 3))
-        return Tokens(inputs, masks.labels_of(codes, mask), region.flatten(1).sum(1), texts, modes, placement, seen, stay)
+        placement, seen = None, torch.zeros(batch, 3)
+        if own:
+            frames_of = Frame(c.frame.yaw[rows, order], c.frame.origin[rows, order])
+            placement, seen = placed(frames_of, positions[:, :, stride - 1::stride][:, :, :columns], known)
+        return Tokens(inputs, masks.labels_of(codes, mask), region.flatten(1).sum(1), texts, modes, placement, seen)
+
+    def _region(self, modes: torch.Tensor, parts: int, columns: int, now: int, g: torch.Generator):
+        """Tokens that a sampler would have to fill, bool [B, 2, S, N], and the columns whose poses it would know [B, 2, N]."""
+        s, batch = self.config.shares, len(modes)
+        lengths = torch.full((batch,), columns)
+        person = (torch.rand(batch, generator=g) < s.reactor).long()
+        cold = torch.rand(batch, generator=g) < s.cold
+        begun = torch.rand(batch, generator=g) < torch.where(modes == RANDOM, s.begun / 2, s.begun)
+        first = (torch.randint(1, BEGUN + 1, (batch,), generator=g) * begun).clamp(max=columns - 1)
+        region = masks.inside(lengths, parts, columns).clone()
+        region[modes == INTERACTION] = masks.interaction_region(lengths, person, parts, columns)[modes == INTERACTION]
+        region &= torch.arange(columns) >= first[:, None, None, None]
+        hidden = masks.streaming_region(lengths, torch.full((batch,), now), cold, torch.ones_like(person), parts, columns)
+        region[modes == STREAMING] = hidden[modes == STREAMING]
+        return region, ~region.any(2)
 
     def _with_history(self, inputs, positions, rotations, streaming, now: int, mask, g: torch.Generator) -> torch.Tensor:
         """The past of streaming samples as a stream sees it: encoded from a clip that ends now, with a few wrong tokens."""
@@ -274,9 +295,10 @@ class TransformerStage(Stage):
             transformer, batch.inputs.to(self.device), batch.labels.to(self.device), condition,
             None, unroll=config.unroll if unrolled else 0.0, schedule_tokens=batch.schedule.to(self.device), placement=placement)
         terms = {"cross_entropy": out.cross_entropy, "accuracy": out.accuracy, "unroll_cross_entropy": out.unroll_cross_entropy}
-        if not (config.own_frames and bool(batch.first.any())):
+        # Partners begin at the first poses of a clip; a stream's frames lie at its newest.
+        first = (batch.modes != STREAMING).to(self.device)
+        if not (config.own_frames and bool(first.any())):
             return out.loss, terms
-        first = batch.first.to(self.device)
         terms["prior"] = transformer.prior.loss(condition[first], batch.seen.to(self.device)[first])
         return out.loss + config.prior * terms["prior"], terms
 
@@ -304,7 +326,7 @@ class TransformerStage(Stage):
     def export(self, path, weights, card):
         """Transformer, text encoder and tokenizer."""
         parts: dict[str, dict[str, torch.Tensor]] = {"transformer": {}, "text": {}}
-        for key, value in weights.items():
+        for key, value in folded(weights).items():
             prefix, _, name = key.partition(".")
             parts[prefix][name] = value
         config = {"transformer": to_dict(self.shape), "text": to_dict(self.text), "representation": self.name,
@@ -312,13 +334,17 @@ class TransformerStage(Stage):
         save_stage(path, "transformer", config, parts, card | {"codec": self.codec_card}, {"tokenizer": self.tokenizer})
 
 
-def placed(frame: Frame, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What tokens are told of the partner's frame [B, 2, WIDTH], and the second frame seen from the first [B, 3], for people of
-    frames [B, 2] taken in ``order`` [B, 2]."""
-    rows = torch.arange(len(order))[:, None]
-    yaw, origin = frame.yaw[rows, order], frame.origin[rows, order]
-    seen = relative(yaw, origin, yaw.flip(1), origin.flip(1))
-    return describe(seen), seen[:, 0]
+def placed(frame: Frame, ends: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What tokens are told of where two people stand, [B, 2, N, WIDTH], and the second frame seen from the first [B, 3].
+
+    ``frame`` [B, 2] are their canonical frames, ``ends`` [B, 2, N, 22, 3] the last pose of each column, each person's in its
+    own frame, ``known`` [B, 2, N] the columns of which they are told.
+    """
+    step = frame_of(ends)
+    yaw, origin = frame.yaw, frame.origin
+    place = origin[..., None, :] + R.rotate(R.yaw(yaw)[..., None, :], step.origin)
+    told = describe_pair(yaw, origin, yaw[..., None] + step.yaw, place, known)
+    return told, relative(yaw, origin, yaw.flip(1), origin.flip(1))[:, 0]
 
 
 class Trained(NamedTuple):

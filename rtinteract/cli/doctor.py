@@ -12,6 +12,7 @@ import torch
 import typer
 
 import rtinteract
+from rtinteract.precision import choose
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -69,8 +70,13 @@ def findings() -> list[tuple[str, str]]:
              ("cpu bf16", "yes" if _BF16 & set(flags) else "no"), ("cpu int8 (VNNI)", "yes" if _INT8 & set(flags) else "no")]
     rows += _gpus()
     rows += [("backend", "reference (plain torch): fused kernels are not part of this version"),
-             ("precision", "float32: the only one of this version"), ("shipped model", _shipped())]
+             ("precision", _precision()), ("shipped model", _shipped())]
     return rows
+
+
+def _precision() -> str:
+    dtype, why = choose("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return f"{str(dtype).removeprefix('torch.')}: {why}"
 
 
 def doctor() -> None:
