@@ -84,10 +84,8 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
         masked = ops.remask(scores.flatten(1), wanted).view(here.shape)
         here.masked_fill_(masked, config.mask_id)
         logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
-                             placement=placement, last=last).float()
-        if guided:
-            logits = ops.guide(*logits.chunk(2), guidance)
-        drawn, score = ops.draw(logits, count=count, temperature=temperature,
+                             placement=placement, last=last)
+        drawn, score = ops.draw(*(logits.chunk(2) if guided else (logits,)), scale=guidance, count=count, temperature=temperature,
                                 streams=None if streams is None else streams[i, ..., tail],
                                 noise=None if noise is None else noise[i][..., tail, :])
         here.copy_(torch.where(masked, drawn, here))

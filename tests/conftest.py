@@ -1,9 +1,15 @@
 """Fixtures that several suites share."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    # Before anything imports Triton: without a GPU kernels are interpreted.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from synthetic import walker
 
 from rtinteract.checkpoint import build, save_model

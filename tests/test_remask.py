@@ -91,7 +91,7 @@ def test_candidates():
     lambda: ops.draw(torch.zeros(2, 4), count=2, temperature=1.0, noise=torch.zeros(2, 3)),
     lambda: ops.draw(torch.zeros(2, 4), count=2, temperature=1.0, streams=torch.zeros(3, dtype=torch.int64)),
     lambda: ops.remask(torch.zeros(4), torch.tensor([1])),
-    lambda: ops.guide(torch.zeros(4), torch.zeros(5), 2.0),
+    lambda: ops.draw(torch.zeros(2, 4), torch.zeros(2, 5), 2.0, count=2, temperature=1.0),
     lambda: ops.token_streams(torch.zeros(3), 1, 5, 4),
 ])
 def test_bad_arguments(call):

@@ -1,0 +1,34 @@
+"""Whether Triton is here, and which tensors go through its kernels."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import torch
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    # Triton is published for Linux only; elsewhere every operation takes its reference.
+    triton = tl = None
+
+OLDEST = (8, 0)
+
+
+def jit(function):
+    """`triton.jit` where Triton is; the function itself elsewhere, where nothing launches it."""
+    return function if triton is None else triton.jit(function)
+
+
+@functools.cache
+def _modern(index: int) -> bool:
+    return bool(torch.version.hip) or torch.cuda.get_device_capability(index) >= OLDEST
+
+
+def use_triton(x: torch.Tensor) -> bool:
+    """Whether an operation on ``x`` launches its kernel: on a GPU of compute capability 8.0 or newer (or ROCm), unless the
+    environment says RTI_BACKEND=reference. Everything else takes the reference."""
+    return (x.is_cuda and triton is not None and os.environ.get("RTI_BACKEND") != "reference"
+            and _modern(x.device.index or 0))

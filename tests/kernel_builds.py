@@ -1,0 +1,70 @@
+"""Compile every kernel for GPUs that are not here, and tell what each build takes: `python kernel_builds.py` prints JSON.
+
+Runs in a process of its own: the suite interprets kernels, and a kernel that is interpreted cannot be compiled.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import triton
+from rtinteract.kernels import remask
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+TARGETS = {f"sm_{arch}": GPUTarget("cuda", arch, 32) for arch in (80, 89, 90, 100)} | {"gfx942": GPUTarget("hip", "gfx942", 64)}
+
+
+def _draw(**options):
+    flags = {"GUIDED": True, "NOISE": True, "GIVEN": False, "FILTER": True, "BLOCK": 1024} | options
+    types = dict(p_cond="*fp32", p_uncond="*fp32", p_streams="*i64", p_noise="*fp32", p_codes="*i64", p_scores="*fp32",
+                 codes="i32", count="i32", scale="fp32", temperature="fp32", stride_cond="i32", stride_uncond="i32",
+                 stride_noise="i32")
+    return remask._draw_kernel, types, flags, 4 if flags["BLOCK"] <= 1024 else 8
+
+
+def _remask(block):
+    types = dict(p_scores="*fp32", p_count="*i64", p_mask="*i1", tokens="i32", stride_scores="i32", stride_mask="i32")
+    return remask._remask_kernel, types, {"BLOCK": block}, 4
+
+
+BUILDS = {
+    "draw guided": _draw(),
+    "draw guided 2048": _draw(BLOCK=2048),
+    "draw given noise": _draw(GUIDED=False, GIVEN=True),
+    "draw unfiltered": _draw(FILTER=False),
+    "draw greedy": _draw(GUIDED=False, NOISE=False, FILTER=False),
+    "remask 256": _remask(256),
+    "remask 1024": _remask(1024),
+}
+
+
+def _spills(kernel) -> int:
+    """Bytes (CUDA) or registers (ROCm) that did not fit the register file."""
+    if "amdgcn" in kernel.asm:
+        return sum(int(n) for n in re.findall(r"\.[sv]gpr_spill_count:\s+(\d+)", kernel.asm["amdgcn"]))
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        told = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"STACK:(\d+)", told)[1]) + int(re.search(r"LOCAL:(\d+)", told)[1])
+
+
+def build(name: str, target: str) -> dict:
+    """Shared memory in bytes and spills of one build."""
+    function, types, constants, warps = BUILDS[name]
+    signature = types | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(fn=function, signature=signature, constexprs=constants)
+    kernel = triton.compile(source, target=TARGETS[target], options={"num_warps": warps})
+    return {"shared": kernel.metadata.shared, "spills": _spills(kernel)}
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    json.dump({"triton": triton.__version__, "builds": {name: {t: build(name, t) for t in TARGETS} for name in BUILDS}},
+              sys.stdout, indent=1)
