@@ -12,8 +12,9 @@ import warnings
 from pathlib import Path
 
 import triton
-from rtinteract.kernels import remask
+from rtinteract.kernels import nearest_code, remask
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 TARGETS = {f"sm_{arch}": GPUTarget("cuda", arch, 32) for arch in (80, 89, 90, 100)} | {"gfx942": GPUTarget("hip", "gfx942", 64)}
@@ -32,6 +33,12 @@ def _remask(block):
     return remask._remask_kernel, types, {"BLOCK": block}, 4
 
 
+def _nearest(noise):
+    types = dict(p_x="*fp32", p_codes="*fp32", p_noise="*fp32", p_ids="*i64", rows="i32", codes="i32", dim="i32", stride_x="i32",
+                 stride_codes="i32", stride_noise="i32", over_temperature="fp32")
+    return nearest_code._nearest_code_kernel, types, {"NOISE": noise, "BLOCK_R": 32, "BLOCK_K": 32, "BLOCK_D": 16}, 8
+
+
 BUILDS = {
     "draw guided": _draw(),
     "draw guided 2048": _draw(BLOCK=2048),
@@ -40,6 +47,8 @@ BUILDS = {
     "draw greedy": _draw(GUIDED=False, NOISE=False, FILTER=False),
     "remask 256": _remask(256),
     "remask 1024": _remask(1024),
+    "nearest code": _nearest(False),
+    "nearest code drawn": _nearest(True),
 }
 
 
@@ -47,12 +56,15 @@ def _spills(kernel) -> int:
     """Bytes (CUDA) or registers (ROCm) that did not fit the register file."""
     if "amdgcn" in kernel.asm:
         return sum(int(n) for n in re.findall(r"\.[sv]gpr_spill_count:\s+(\d+)", kernel.asm["amdgcn"]))
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
-        file.flush()
-        told = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
-    return int(re.search(r"STACK:(\d+)", told)[1]) + int(re.search(r"LOCAL:(\d+)", told)[1])
+    arch = re.search(r"\.target (sm_\w+)", kernel.asm["ptx"])[1]
+    tool = get_ptxas(int(re.search(r"\d+", arch)[0])).path
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(kernel.asm["ptx"])
+        told = subprocess.run([tool, "-v", f"--gpu-name={arch}", source, "-o", Path(folder) / "kernel.cubin"], check=True,
+                              capture_output=True, text=True)
+    stores, loads = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", told.stderr + told.stdout).groups()
+    return int(stores) + int(loads)
 
 
 def build(name: str, target: str) -> dict:
