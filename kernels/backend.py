@@ -29,6 +29,7 @@ def _modern(index: int) -> bool:
 
 def use_triton(x: torch.Tensor) -> bool:
     """Whether an operation on ``x`` launches its kernel: on a GPU of compute capability 8.0 or newer (or ROCm), unless the
-    environment says RTI_BACKEND=reference. Everything else takes the reference."""
+    environment says RTI_BACKEND=reference or a gradient is asked for, which kernels do not have. All else takes the reference.
+    """
     return (x.is_cuda and triton is not None and os.environ.get("RTI_BACKEND") != "reference"
-            and _modern(x.device.index or 0))
+            and not (torch.is_grad_enabled() and x.requires_grad) and _modern(x.device.index or 0))

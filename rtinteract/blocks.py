@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rtinteract.kernels.attention import attention
+
 NORM_EPS = 1e-6
 COMBINED, SPLIT = 6, 14
 
@@ -37,49 +39,10 @@ class BlockModulation(NamedTuple):
     ffn_split: Modulation
 
 
-class Masks(NamedTuple):
-    """Keys that attention may see (True), shaped to broadcast over heads and queries; None where nothing is padded."""
-
-    full: Tensor | None
-    temporal: Tensor | None
-    cross: Tensor | None
-
-
-NO_MASKS = Masks(None, None, None)
-
-
-def attention_masks(lengths: Tensor, parts: int, columns: int) -> Masks:
-    """Masks of a padded batch; lengths [B] columns. Every row sees at least one key as lengths are at least 1.
-
-    Spatial attention needs none: the parts of one column are padded together, and nothing else reads a padded column.
-    """
-    batch = lengths.shape[0]
-    seen = torch.arange(columns, device=lengths.device)[None] < lengths[:, None]
-    person = seen[:, None].expand(batch, parts, columns).reshape(batch, parts * columns)
-    separator = person.new_ones(batch, 1)
-    full = torch.cat([person, person, separator], dim=1)[:, None, None]
-    temporal = seen.repeat_interleave(2 * parts, dim=0)[:, None, None]
-    return Masks(full, temporal, person.repeat_interleave(2, dim=0)[:, None, None])
-
-
 def attention_split(fused: Tensor, heads: int, count: int) -> tuple[Tensor, ...]:
     """Projected [B, L, count*D] as `count` tensors [B, heads, L, D / heads] without a copy."""
     batch, length, width = fused.shape
     return fused.view(batch, length, count, heads, width // (count * heads)).permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention [B, heads, L, D / heads] with a bool mask (True: may be seen) or None."""
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    # Sequences here are short (5 parts, a few dozen columns): on a CPU plain products take half the time of torch's fused
-    # operation, a third backward.
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if torch.is_grad_enabled():
-        scores = scores.float()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1).to(value.dtype) @ value
 
 
 def normalize(x: Tensor, modulation: Modulation) -> Tensor:
@@ -116,21 +79,21 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        return self.out_proj(attend(query, key, value, mask).transpose(1, 2).flatten(2))
+    def _join(self, out: Tensor) -> Tensor:
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Self-attention: x [B, L, D], mask bool broadcast to [B, heads, L, L] (True = may be seen) -> [B, L, D]."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None, columns: int | None = None, always: int | None = None) -> Tensor:
+        """Self-attention: x [B, L, D] -> [B, L, D]; lengths [B] hide padding as `rtinteract.kernels.attention` has it."""
         fused = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        return self._attend(*attention_split(fused, self.heads, 3), mask)
+        return self._join(attention(*attention_split(fused, self.heads, 3), lengths, columns, always))
 
-    def cross(self, x: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Queries from x [B, L, D], keys and values from memory [B, M, D], mask over the M keys -> [B, L, D]."""
+    def cross(self, x: Tensor, memory: Tensor, lengths: Tensor | None = None, columns: int | None = None) -> Tensor:
+        """Queries from x [B, L, D], keys and values from memory [B, M, D], of which lengths [B] hide padding -> [B, L, D]."""
         width = x.shape[-1]
         query = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
         fused = F.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:])
         key, value = attention_split(fused, self.heads, 2)
-        return self._attend(attention_split(query, self.heads, 1)[0], key, value, mask)
+        return self._join(attention(attention_split(query, self.heads, 1)[0], key, value, lengths, columns))
 
 
 class FeedForward(nn.Module):
@@ -176,30 +139,37 @@ class InterMBlock(nn.Module):
             ffn_split=Modulation(b[11], 1 + b[12], b[13]),
         )
 
-    def forward(self, x: Tensor, modulation: BlockModulation, parts: int, columns: int, masks: Masks = NO_MASKS) -> Tensor:
-        """x [B, 2*S*N + 1, D], separator last -> the same shape."""
+    def forward(self, x: Tensor, modulation: BlockModulation, parts: int, columns: int, lengths: Tensor | None = None) -> Tensor:
+        """x [B, 2*S*N + 1, D], separator last -> the same shape. `lengths` [B] columns, None where nothing is padded."""
         m = modulation
-        x = torch.addcmul(x, m.attention.gate, self.attention(normalize(x, m.attention), masks.full))
+        attended = self.attention(normalize(x, m.attention), lengths, columns, 2 * parts * columns)
+        x = torch.addcmul(x, m.attention.gate, attended)
         x = torch.addcmul(x, m.ffn_combined.gate, self.ffn_combined(normalize(x, m.ffn_combined)))
         people, separator = x[:, :-1], x[:, -1:]
-        mixed = self.spatio_temporal(people, m, parts, columns, masks.temporal)
-        mixed = self.exchange(mixed, people, m, masks.cross)
+        mixed = self.spatio_temporal(people, m, parts, columns, lengths)
+        mixed = self.exchange(mixed, people, m, columns, lengths)
         mixed = torch.addcmul(mixed, m.ffn_split.gate, self.ffn_split(normalize(mixed, m.ffn_split)))
         return torch.cat([mixed, separator], dim=1)
 
-    def spatio_temporal(self, people: Tensor, m: BlockModulation, parts: int, columns: int, mask: Tensor | None) -> Tensor:
-        """Each column over its parts and each part over its columns, from the same input; the residual counts twice."""
+    def spatio_temporal(self, people: Tensor, m: BlockModulation, parts: int, columns: int, lengths: Tensor | None) -> Tensor:
+        """Each column over its parts and each part over its columns, from the same input; the residual counts twice.
+
+        The parts of one column are padded together, and nothing else reads a padded column: they need no mask.
+        """
         batch, tokens, width = people.shape
         grid = (batch * 2, parts, columns, width)
         spatial = normalize(people, m.spatial).view(grid).transpose(1, 2).reshape(-1, parts, width)
         spatial = self.spatial(spatial).view(batch * 2, columns, parts, width).transpose(1, 2).reshape(batch, tokens, width)
         temporal = normalize(people, m.temporal).view(-1, columns, width)
-        temporal = self.temporal(temporal, mask).view(batch, tokens, width)
+        each = None if lengths is None else lengths.repeat_interleave(2 * parts)
+        temporal = self.temporal(temporal, each).view(batch, tokens, width)
         return torch.addcmul(torch.addcmul(2 * people, m.spatial.gate, spatial), m.temporal.gate, temporal)
 
-    def exchange(self, mixed: Tensor, people: Tensor, m: BlockModulation, mask: Tensor | None) -> Tensor:
+    def exchange(self, mixed: Tensor, people: Tensor, m: BlockModulation, columns: int, lengths: Tensor | None) -> Tensor:
         """Cross attention: queries from `mixed`, keys and values from the other person's tokens in `people`."""
         batch, tokens, width = people.shape
         other = normalize(people, m.cross_key).view(batch, 2, tokens // 2, width).flip(1).view(batch * 2, tokens // 2, width)
         query = normalize(mixed, m.cross_query).view(batch * 2, tokens // 2, width)
-        return torch.addcmul(mixed, m.cross_query.gate, self.cross.cross(query, other, mask).view(batch, tokens, width))
+        each = None if lengths is None else lengths.repeat_interleave(2)
+        attended = self.cross.cross(query, other, each, columns).view(batch, tokens, width)
+        return torch.addcmul(mixed, m.cross_query.gate, attended)

@@ -55,8 +55,8 @@ class TextEncoderLayer(nn.Module):
         self.norm_ff = nn.LayerNorm(config.width)
         self.ff = FeedForward(config.width, config.ff, config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.attention(self.norm_attention(x), mask)
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_attention(x), lengths)
         return x + self.ff(self.norm_ff(x))
 
 
@@ -78,12 +78,13 @@ class TextEncoder(nn.Module):
         if ids.dim() != 2 or ids.shape[1] > self.config.max_tokens or lengths.shape != ids.shape[:1]:
             raise RtInteractError(f"ids: expected [B, L <= {self.config.max_tokens}] and lengths [B], "
                                   f"got {list(ids.shape)} and {list(lengths.shape)}")
-        seen = torch.arange(ids.shape[1], device=ids.device) < lengths.to(ids.device)[:, None]
+        lengths = lengths.to(ids.device)
+        seen = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         x = F.dropout(self.embedding(ids) + self.positions[: ids.shape[1]], self.config.dropout, self.training)
         for layer in self.layers:
-            x = layer(x, seen[:, None, None])
+            x = layer(x, lengths)
         x = self.norm(x) * seen[..., None]
-        return x.sum(1) / lengths.to(device=x.device, dtype=x.dtype)[:, None]
+        return x.sum(1) / lengths.to(x.dtype)[:, None]
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> str:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rtinteract.blocks import NO_MASKS, AdaLN, BlockModulation, InterMBlock, Modulation, attention_masks, normalize
+from rtinteract.blocks import AdaLN, BlockModulation, InterMBlock, Modulation, normalize
 from rtinteract.config import TransformerConfig
 from rtinteract.errors import RtInteractError
 from rtinteract.placement import WIDTH, PlacementPrior
@@ -92,15 +92,13 @@ class InterMTransformer(nn.Module):
             raise RtInteractError(f"placement: expected {expected}, got {list(placement.shape)}")
         if modulations is None:
             modulations = self.modulate(condition, batch)
-        masks = NO_MASKS
         if lengths is not None:
             lengths = lengths.to(codes.device)
             past = torch.arange(columns, device=codes.device) >= lengths[:, None, None, None]
             codes = codes.masked_fill(past, self.config.pad_id)
-            masks = attention_masks(lengths, parts, columns)
         x = self.embed(codes, placement)
         for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
-            x = block(x, modulation, parts, columns, masks)
+            x = block(x, modulation, parts, columns, lengths)
         x = x[:, :-1]
         if last is not None:
             x = x.unflatten(1, (2 * parts, columns))[:, :, columns - last:].flatten(1, 2)

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import triton
-from rtinteract.kernels import nearest_code, remask
+from rtinteract.kernels import attention, nearest_code, remask
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
@@ -39,6 +39,15 @@ def _nearest(noise):
     return nearest_code._nearest_code_kernel, types, {"NOISE": noise, "BLOCK_R": 32, "BLOCK_K": 32, "BLOCK_D": 16}, 8
 
 
+def _attention(head, block_q, block_k, dtype="bf16", padded=True):
+    strides = [f"{t}_{axis}" for t in "qkvo" for axis in "bhl"]
+    types = dict(p_q=f"*{dtype}", p_k=f"*{dtype}", p_v=f"*{dtype}", p_out=f"*{dtype}", p_lengths="*i64", queries="i32",
+                 keys="i32", columns="i32", always="i32", scale="fp32") | dict.fromkeys(strides, "i32") | {"heads": "i32"}
+    wide = max(16, triton.next_power_of_2(head))
+    return attention._attention_kernel, types, {"HEAD": head, "PADDED": padded, "BLOCK_D": wide, "BLOCK_Q": block_q,
+                                                "BLOCK_K": block_k}, 4
+
+
 BUILDS = {
     "draw guided": _draw(),
     "draw guided 2048": _draw(BLOCK=2048),
@@ -47,15 +56,21 @@ BUILDS = {
     "draw greedy": _draw(GUIDED=False, NOISE=False, FILTER=False),
     "remask 256": _remask(256),
     "remask 1024": _remask(1024),
+    "attention 64": _attention(64, 64, 64),
+    "attention 64 unpadded": _attention(64, 64, 64, padded=False),
+    "attention 32": _attention(32, 64, 64),
+    "attention 48": _attention(48, 64, 64),
+    "attention 64 columns": _attention(64, 32, 32),
+    "attention 64 float32": _attention(64, 32, 32, "fp32"),
     "nearest code": _nearest(False),
     "nearest code drawn": _nearest(True),
 }
 
 
 def _spills(kernel) -> int:
-    """Bytes (CUDA) or registers (ROCm) that did not fit the register file."""
+    """Bytes (CUDA) or vector registers (ROCm) that did not fit the register file."""
     if "amdgcn" in kernel.asm:
-        return sum(int(n) for n in re.findall(r"\.[sv]gpr_spill_count:\s+(\d+)", kernel.asm["amdgcn"]))
+        return sum(int(n) for n in re.findall(r"\.vgpr_spill_count:\s+(\d+)", kernel.asm["amdgcn"]))
     arch = re.search(r"\.target (sm_\w+)", kernel.asm["ptx"])[1]
     tool = get_ptxas(int(re.search(r"\d+", arch)[0])).path
     with tempfile.TemporaryDirectory() as folder:

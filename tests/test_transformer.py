@@ -7,7 +7,6 @@ import torch
 from oracle_weights import TINY, TINY_SEED, transformer_of
 from safetensors.torch import load_file
 
-from rtinteract.blocks import attention_masks
 from rtinteract.config import TransformerConfig
 from rtinteract.errors import RtInteractError
 from rtinteract.transformer import InterMTransformer, sine_positions
@@ -59,9 +58,9 @@ def test_published_numbers(shared, tiny):
         assert_close(tiny.condition(t["cond"]), t["cond_emb"], slice(None))
         x = tiny.embed(ids)
         assert_close(x, ours("embed"), token)
-        modulations, masks = tiny.modulate(t["cond"]), attention_masks(lengths, 5, 16)
+        modulations = tiny.modulate(t["cond"])
         for i, block in enumerate(tiny.blocks):
-            x = block(x, modulations.blocks[i], 5, 16, masks)
+            x = block(x, modulations.blocks[i], 5, 16, lengths)
             assert_close(x, ours(f"block{i}_out"), token)
         logits, bare = tiny(ids, t["cond"], lengths), tiny(ids, None, lengths)
     for got, name in ((logits, "logits"), (logits, "logits_f64"), (bare, "logits_uncond"),
@@ -73,13 +72,13 @@ def test_published_block_steps(shared, tiny):
     """Each sublayer of the first block."""
     t = load_file(shared / "oracles/transformer.safetensors")
     valid = ~t["padding_mask"][:, :80]
-    block, masks = tiny.blocks[0], attention_masks(t["token_lens"], 5, 16)
+    block, lengths = tiny.blocks[0], t["token_lens"]
     with torch.no_grad():
         m = tiny.modulate(t["cond"]).blocks[0]
         combined = t["block0_ffn_combined"].transpose(0, 1)
         people = torch.cat([combined[:, :80], combined[:, 81:]], 1)
-        mixed = block.spatio_temporal(people, m, 5, 16, masks.temporal)
-        exchanged = block.exchange(mixed, people, m, masks.cross)
+        mixed = block.spatio_temporal(people, m, 5, 16, lengths)
+        exchanged = block.exchange(mixed, people, m, 16, lengths)
     for i, part in enumerate((slice(80), slice(80, 160))):
         assert_close(mixed[:, part], t[f"block0_spatemp_p{i + 1}"].transpose(0, 1), valid)
         assert_close(exchanged[:, part], t[f"block0_cross_p{i + 1}"].transpose(0, 1), valid)
