@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import triton
-from rtinteract.kernels import attention, nearest_code, remask
+from rtinteract.kernels import attention, linear, nearest_code, remask
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
@@ -48,6 +48,16 @@ def _attention(head, block_q, block_k, dtype="bf16", padded=True):
                                                 "BLOCK_K": block_k}, 4
 
 
+def _linear(dtype="bf16", int8=False, **options):
+    flags = dict(MODULATE=False, BIAS=True, INT8=int8, GELU=False, RESIDUAL=False) | options
+    sides = dict.fromkeys(("p_shift", "p_scale", "p_gate", "p_residual", "p_out"), f"*{dtype}")
+    sizes = ("rows", "dim", "outputs", "length")
+    strides = [f"stride_{s}" for s in ("x", "w", "side", "gate", "residual", "out")]
+    types = dict(p_x=f"*{dtype}", p_weight="*i8" if int8 else f"*{dtype}", p_bias=f"*{dtype}", p_weight_scale="*fp32") | sides
+    types |= dict.fromkeys(sizes, "i32") | {"eps": "fp32"} | dict.fromkeys(strides, "i32")
+    return linear._linear_kernel, types, flags | {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}, 8
+
+
 BUILDS = {
     "draw guided": _draw(),
     "draw guided 2048": _draw(BLOCK=2048),
@@ -62,6 +72,13 @@ BUILDS = {
     "attention 48": _attention(48, 64, 64),
     "attention 64 columns": _attention(64, 32, 32),
     "attention 64 float32": _attention(64, 32, 32, "fp32"),
+    "modulated linear": _linear(MODULATE=True),
+    "modulated linear int8": _linear(int8=True, MODULATE=True),
+    "modulated linear float32": _linear("fp32", MODULATE=True),
+    "linear gelu": _linear(GELU=True),
+    "linear gelu int8": _linear(int8=True, GELU=True),
+    "linear residual": _linear(RESIDUAL=True),
+    "linear residual int8": _linear(int8=True, RESIDUAL=True),
     "nearest code": _nearest(False),
     "nearest code drawn": _nearest(True),
 }
