@@ -1,7 +1,7 @@
 """Linear layers of the transformer with what stands before and after them.
 
     modulated_linear(x)  = W (LN(x) * scale + shift) + b              (shift and scale of each sequence)
-    linear_gelu(x)       = GELU(W x + b)
+    linear_gelu(x)       = GELU(W x + b)                              (or of the first line's)
     linear_residual(x)   = residual + gate * (W x + b)                (gate of each sequence)
 
 Unfused, each of the three writes and reads the [tokens, D] tensor twice more than it must. Weights are float32, bfloat16 or
@@ -43,9 +43,12 @@ def modulated_reference(x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor,
     return product_reference(normal, weight, bias, weight_scale)
 
 
-def gelu_reference(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor | None = None) -> Tensor:
+def gelu_reference(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor | None = None,
+                   shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
     """See the head; the exact GELU. float32 [B, L, N]."""
-    return F.gelu(product_reference(x, weight, bias, weight_scale))
+    if shift is None:
+        return F.gelu(product_reference(x, weight, bias, weight_scale))
+    return F.gelu(modulated_reference(x, shift, scale, weight, bias, weight_scale))
 
 
 def residual_reference(x: Tensor, gate: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None,
@@ -168,7 +171,9 @@ def _check(what: str, x: Tensor, weight: Tensor, bias: Tensor | None, weight_sca
         raise ValueError(f"{what}: expected x [B, L, D] and weight [N, D], got {tuple(x.shape)} and {tuple(weight.shape)}")
     if x.dtype not in _TYPES:
         raise ValueError(f"{what}: expected x of float32, bfloat16 or float16, got {x.dtype}")
-    if (weight.dtype == torch.int8) != (weight_scale is not None) or (weight_scale is None and weight.dtype != x.dtype):
+    # Autocast brings types together by itself.
+    alike = weight.dtype == x.dtype or torch.is_autocast_enabled(x.device.type)
+    if (weight.dtype == torch.int8) != (weight_scale is not None) or (weight_scale is None and not alike):
         raise ValueError(f"{what}: expected weight of {x.dtype}, or int8 with weight_scale, got {weight.dtype} "
                          f"{'with' if weight_scale is not None else 'without'} it")
     for name, value, shape in (("bias", bias, weight.shape[:1]), ("weight_scale", weight_scale, weight.shape[:1]),
@@ -193,19 +198,29 @@ def modulated_linear(x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor, bi
         return out
     if weight_scale is not None:
         return modulated_reference(x, shift, scale, weight, bias, weight_scale).to(x.dtype)
-    return F.linear(torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPS), scale), weight, bias)
+    return F.linear(modulated(x, shift, scale), weight, bias)
 
 
-def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None, weight_scale: Tensor | None = None) -> Tensor:
-    """[B, L, N] in x's type: GELU of weight [N, D] x [B, L, D] + bias [N]; types and errors as `modulated_linear`."""
-    _check("linear_gelu", x, weight, bias, weight_scale, {})
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Layer norm of x [B, L, D], times ``scale`` [B, 1, D], plus ``shift`` [B, 1, D]."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPS), scale)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None, weight_scale: Tensor | None = None,
+                shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+    """[B, L, N] in x's type: GELU of weight [N, D] x [B, L, D] + bias [N], x modulated by ``shift`` and ``scale`` [B, 1, D] where
+    they are given; types and errors as `modulated_linear`."""
+    side = (x.shape[0], 1, x.shape[-1])
+    if (shift is None) != (scale is None):
+        raise ValueError("linear_gelu: expected shift and scale together, got one of them")
+    _check("linear_gelu", x, weight, bias, weight_scale, {"shift": (shift, side), "scale": (scale, side)})
     if use_triton(x):
         out = _out(x, weight)
-        _launch(x, weight, bias, weight_scale, out, gelu=True)
+        _launch(x, weight, bias, weight_scale, out, gelu=True, shift=shift, scale=scale)
         return out
     if weight_scale is not None:
-        return gelu_reference(x, weight, bias, weight_scale).to(x.dtype)
-    return F.gelu(F.linear(x, weight, bias))
+        return gelu_reference(x, weight, bias, weight_scale, shift, scale).to(x.dtype)
+    return F.gelu(F.linear(x if shift is None else modulated(x, shift, scale), weight, bias))
 
 
 def linear_residual(x: Tensor, gate: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None = None,

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtinteract.kernels.attention import attention
+from rtinteract.kernels.linear import linear_gelu, linear_residual, modulated_linear
 
-NORM_EPS = 1e-6
 COMBINED, SPLIT = 6, 14
 
 
@@ -43,11 +43,6 @@ def attention_split(fused: Tensor, heads: int, count: int) -> tuple[Tensor, ...]
     """Projected [B, L, count*D] as `count` tensors [B, heads, L, D / heads] without a copy."""
     batch, length, width = fused.shape
     return fused.view(batch, length, count, heads, width // (count * heads)).permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def normalize(x: Tensor, modulation: Modulation) -> Tensor:
-    """Layer norm without affine, then scale and shift (AdaLN): [B, L, D]."""
-    return torch.addcmul(modulation.shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), modulation.scale)
 
 
 class AdaLN(nn.Module):
@@ -79,21 +74,22 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def _join(self, out: Tensor) -> Tensor:
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+    def mix(self, fused: Tensor, lengths: Tensor | None = None, columns: int | None = None, always: int | None = None) -> Tensor:
+        """Projected [B, L, 3D] -> [B, L, D] before the output projection; lengths [B] hide padding as
+        `rtinteract.kernels.attention` has it."""
+        return attention(*attention_split(fused, self.heads, 3), lengths, columns, always).transpose(1, 2).flatten(2)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, columns: int | None = None, always: int | None = None) -> Tensor:
-        """Self-attention: x [B, L, D] -> [B, L, D]; lengths [B] hide padding as `rtinteract.kernels.attention` has it."""
-        fused = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        return self._join(attention(*attention_split(fused, self.heads, 3), lengths, columns, always))
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Self-attention: x [B, L, D] -> [B, L, D]."""
+        return self.out_proj(self.mix(F.linear(x, self.in_proj_weight, self.in_proj_bias), lengths))
 
-    def cross(self, x: Tensor, memory: Tensor, lengths: Tensor | None = None, columns: int | None = None) -> Tensor:
-        """Queries from x [B, L, D], keys and values from memory [B, M, D], of which lengths [B] hide padding -> [B, L, D]."""
-        width = x.shape[-1]
-        query = F.linear(x, self.in_proj_weight[:width], self.in_proj_bias[:width])
-        fused = F.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:])
-        key, value = attention_split(fused, self.heads, 2)
-        return self._join(attention(attention_split(query, self.heads, 1)[0], key, value, lengths, columns))
+    def modulated(self, x: Tensor, m: Modulation) -> Tensor:
+        """Queries, keys and values [B, L, 3D] of modulated x [B, L, D]."""
+        return modulated_linear(x, m.shift, m.scale, self.in_proj_weight, self.in_proj_bias)
+
+    def close(self, mixed: Tensor, gate: Tensor, residual: Tensor) -> Tensor:
+        """The output projection of mixed [B, L, D], gated, on the residual [B, L, D]."""
+        return linear_residual(mixed, gate, residual, self.out_proj.weight, self.out_proj.bias)
 
 
 class FeedForward(nn.Module):
@@ -107,6 +103,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.dropout(F.gelu(self.up(x)), self.dropout, self.training))
+
+    def modulated(self, x: Tensor, m: Modulation) -> Tensor:
+        """x [B, L, D] plus the gated answer to modulated x."""
+        hidden = linear_gelu(x, self.up.weight, self.up.bias, shift=m.shift, scale=m.scale)
+        return linear_residual(F.dropout(hidden, self.dropout, self.training), m.gate, x, self.down.weight, self.down.bias)
 
 
 class InterMBlock(nn.Module):
@@ -142,14 +143,13 @@ class InterMBlock(nn.Module):
     def forward(self, x: Tensor, modulation: BlockModulation, parts: int, columns: int, lengths: Tensor | None = None) -> Tensor:
         """x [B, 2*S*N + 1, D], separator last -> the same shape. `lengths` [B] columns, None where nothing is padded."""
         m = modulation
-        attended = self.attention(normalize(x, m.attention), lengths, columns, 2 * parts * columns)
-        x = torch.addcmul(x, m.attention.gate, attended)
-        x = torch.addcmul(x, m.ffn_combined.gate, self.ffn_combined(normalize(x, m.ffn_combined)))
+        fused = self.attention.modulated(x, m.attention)
+        x = self.attention.close(self.attention.mix(fused, lengths, columns, 2 * parts * columns), m.attention.gate, x)
+        x = self.ffn_combined.modulated(x, m.ffn_combined)
         people, separator = x[:, :-1], x[:, -1:]
         mixed = self.spatio_temporal(people, m, parts, columns, lengths)
         mixed = self.exchange(mixed, people, m, columns, lengths)
-        mixed = torch.addcmul(mixed, m.ffn_split.gate, self.ffn_split(normalize(mixed, m.ffn_split)))
-        return torch.cat([mixed, separator], dim=1)
+        return torch.cat([self.ffn_split.modulated(mixed, m.ffn_split), separator], dim=1)
 
     def spatio_temporal(self, people: Tensor, m: BlockModulation, parts: int, columns: int, lengths: Tensor | None) -> Tensor:
         """Each column over its parts and each part over its columns, from the same input; the residual counts twice.
@@ -157,19 +157,23 @@ class InterMBlock(nn.Module):
         The parts of one column are padded together, and nothing else reads a padded column: they need no mask.
         """
         batch, tokens, width = people.shape
-        grid = (batch * 2, parts, columns, width)
-        spatial = normalize(people, m.spatial).view(grid).transpose(1, 2).reshape(-1, parts, width)
-        spatial = self.spatial(spatial).view(batch * 2, columns, parts, width).transpose(1, 2).reshape(batch, tokens, width)
-        temporal = normalize(people, m.temporal).view(-1, columns, width)
+        by_column = people.unflatten(1, (2, parts, columns)).transpose(2, 3).reshape(batch, tokens, width)
+        spatial = self.spatial.mix(self.spatial.modulated(by_column, m.spatial).view(-1, parts, 3 * width))
+        spatial = self.spatial.close(spatial.view(batch, tokens, width), m.spatial.gate, 2 * by_column)
+        spatial = spatial.view(batch * 2, columns, parts, width).transpose(1, 2).reshape(batch, tokens, width)
         each = None if lengths is None else lengths.repeat_interleave(2 * parts)
-        temporal = self.temporal(temporal, each).view(batch, tokens, width)
-        return torch.addcmul(torch.addcmul(2 * people, m.spatial.gate, spatial), m.temporal.gate, temporal)
+        temporal = self.temporal.mix(self.temporal.modulated(people, m.temporal).view(-1, columns, 3 * width), each)
+        return self.temporal.close(temporal.view(batch, tokens, width), m.temporal.gate, spatial)
 
     def exchange(self, mixed: Tensor, people: Tensor, m: BlockModulation, columns: int, lengths: Tensor | None) -> Tensor:
         """Cross attention: queries from `mixed`, keys and values from the other person's tokens in `people`."""
         batch, tokens, width = people.shape
-        other = normalize(people, m.cross_key).view(batch, 2, tokens // 2, width).flip(1).view(batch * 2, tokens // 2, width)
-        query = normalize(mixed, m.cross_query).view(batch * 2, tokens // 2, width)
+        weight, bias, heads = self.cross.in_proj_weight, self.cross.in_proj_bias, self.cross.heads
+        asked, told = m.cross_query, m.cross_key
+        query = modulated_linear(mixed, asked.shift, asked.scale, weight[:width], bias[:width]).view(batch * 2, -1, width)
+        memory = modulated_linear(people, told.shift, told.scale, weight[width:], bias[width:])
+        memory = memory.view(batch, 2, -1, 2 * width).flip(1).view(batch * 2, -1, 2 * width)
+        key, value = attention_split(memory, heads, 2)
         each = None if lengths is None else lengths.repeat_interleave(2)
-        attended = self.cross.cross(query, other, each, columns).view(batch, tokens, width)
-        return torch.addcmul(mixed, m.cross_query.gate, attended)
+        attended = attention(attention_split(query, heads, 1)[0], key, value, each, columns).transpose(1, 2)
+        return self.cross.close(attended.reshape(batch, tokens, width), asked.gate, mixed)

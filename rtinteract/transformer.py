@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rtinteract.blocks import AdaLN, BlockModulation, InterMBlock, Modulation, normalize
+from rtinteract.blocks import AdaLN, BlockModulation, InterMBlock, Modulation
 from rtinteract.config import TransformerConfig
 from rtinteract.errors import RtInteractError
+from rtinteract.kernels.linear import linear_gelu, modulated_linear
 from rtinteract.placement import WIDTH, PlacementPrior
 
 _FIRST_COLUMNS = 80
@@ -102,8 +103,10 @@ class InterMTransformer(nn.Module):
         x = x[:, :-1]
         if last is not None:
             x = x.unflatten(1, (2 * parts, columns))[:, :, columns - last:].flatten(1, 2)
-        x = F.gelu(self.output_dense(x))
-        return self.output(normalize(x, modulations.output)).view(batch, 2, parts, -1, self.config.codes)
+        x = linear_gelu(x, self.output_dense.weight, self.output_dense.bias)
+        end = modulations.output
+        logits = modulated_linear(x, end.shift, end.scale, self.output.weight, self.output.bias)
+        return logits.view(batch, 2, parts, -1, self.config.codes)
 
     def embed(self, codes: Tensor, placement: Tensor | None = None) -> Tensor:
         """Input tokens [B, 2*S*N + 1, D] of codes [B, 2, S, N]: embedded, positions added to all but the separator (last)."""
