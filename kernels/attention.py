@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
-from rtinteract.kernels.backend import jit, tl, triton, use_triton
+from rtinteract.kernels.backend import jit, reference_only, tl, triton, use_triton
 from torch import Tensor
 
 
@@ -109,11 +109,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None 
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
         _launch(query, key, value, out, lengths, columns, always)
         return out
-    if query.device.type != "cpu":
-        mask = None if lengths is None else attention_mask(lengths, keys, columns, always)
+    mask = None if lengths is None else attention_mask(lengths, keys, columns, always)
+    if query.device.type != "cpu" or reference_only():
         found = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     else:
-        found = _plain(query, key, value, None if lengths is None else attention_mask(lengths, keys, columns, always))
+        found = _plain(query, key, value, mask)
     return found if out is None else out.copy_(found)
 
 

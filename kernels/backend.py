@@ -17,6 +17,11 @@ except ImportError:
 OLDEST = (8, 0)
 
 
+def reference_only() -> bool:
+    """Whether the environment asks for the plain path everywhere: RTI_BACKEND=reference."""
+    return os.environ.get("RTI_BACKEND") == "reference"
+
+
 def jit(function):
     """`triton.jit` where Triton is; the function itself elsewhere, where nothing launches it."""
     return function if triton is None else triton.jit(function)
@@ -28,8 +33,20 @@ def _modern(index: int) -> bool:
 
 
 def use_triton(x: torch.Tensor) -> bool:
-    """Whether an operation on ``x`` launches its kernel: on a GPU of compute capability 8.0 or newer (or ROCm), unless the
-    environment says RTI_BACKEND=reference or a gradient is asked for, which kernels do not have. All else takes the reference.
-    """
-    return (x.is_cuda and triton is not None and os.environ.get("RTI_BACKEND") != "reference"
+    """Whether an operation on ``x`` launches its kernel: on a GPU of compute capability 8.0 or newer (or ROCm), unless
+    `reference_only` or a gradient is asked for, which kernels do not have. All else takes the reference."""
+    return (x.is_cuda and triton is not None and not reference_only()
             and not (torch.is_grad_enabled() and x.requires_grad) and _modern(x.device.index or 0))
+
+
+def backend_of(device: torch.device) -> tuple[str, str]:
+    """The backend that operations take on a device, and why: ("triton" | "reference", reason)."""
+    if reference_only():
+        return "reference", "RTI_BACKEND=reference asks for it"
+    if device.type != "cuda":
+        return "reference", "plain torch: kernels are for GPUs"
+    if triton is None:
+        return "reference", "plain torch: Triton is not installed"
+    if not _modern(device.index or 0):
+        return "reference", f"plain torch: kernels need compute capability {OLDEST[0]}.{OLDEST[1]} or newer"
+    return "triton", "fused kernels"

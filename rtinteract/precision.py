@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rtinteract.errors import ConfigError
+from rtinteract.kernels.backend import reference_only
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Net = TypeVar("Net", bound=nn.Module)
@@ -30,6 +31,8 @@ def choose(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
         if precision not in PRECISIONS:
             raise ConfigError(f"precision: expected 'auto', {' or '.join(map(repr, PRECISIONS))}, got {precision!r}")
         return PRECISIONS[precision], "as asked for"
+    if reference_only():
+        return torch.float32, "RTI_BACKEND=reference asks for the plain path"
     if device.type != "cpu":
         return torch.float32, "the only one measured on a GPU so far"
     if has_fast_bfloat16(device):

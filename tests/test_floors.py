@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "rotation"},
-    {"config", "precision", "skeleton"},
+    {"config", "skeleton"},
     {"kernels", "motion", "body"},
-    {"features", "metrics", "blocks", "blend", "feet", "placement"},
+    {"features", "metrics", "blocks", "blend", "feet", "placement", "precision"},
     {"codec", "transformer", "text"},
     {"checkpoint", "sampler"},
     {"pipeline", "importer"},

@@ -23,6 +23,21 @@ def test_auto_takes_what_the_processor_is_fast_at(monkeypatch):
         precision.choose("int4", CPU)
 
 
+def test_the_environment_can_ask_for_the_plain_path(monkeypatch, small_model_path):
+    monkeypatch.setenv("RTI_BACKEND", "reference")
+    assert precision.choose("auto", CPU)[0] == torch.float32 and precision.choose("bfloat16", CPU)[0] == torch.bfloat16
+    fused = []
+    plain = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention",
+                        lambda *a, **k: fused.append(1) or plain(*a, **k))
+    model = rtinteract.load(small_model_path, device="cpu")
+    asked = model.react(walker(1.0), iterations=2)
+    assert fused
+    monkeypatch.delenv("RTI_BACKEND")
+    fast = rtinteract.load(small_model_path, device="cpu", precision="float32").react(walker(1.0), iterations=2)
+    assert np.abs(asked.positions - fast.positions).max() < 1e-3
+
+
 def test_a_narrowed_net_is_a_copy_with_what_is_kept_as_it_was():
     net = torch.nn.ModuleDict({"body": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
     assert precision.narrowed(net, torch.float32) is net

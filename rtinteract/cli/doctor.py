@@ -12,6 +12,7 @@ import torch
 import typer
 
 import rtinteract
+from rtinteract.kernels.backend import backend_of
 from rtinteract.precision import choose
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
@@ -69,14 +70,11 @@ def findings() -> list[tuple[str, str]]:
     rows += [("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}; {' '.join(flags) or 'no flags known'}"),
              ("cpu bf16", "yes" if _BF16 & set(flags) else "no"), ("cpu int8 (VNNI)", "yes" if _INT8 & set(flags) else "no")]
     rows += _gpus()
-    rows += [("backend", "reference (plain torch): fused kernels are not part of this version"),
-             ("precision", _precision()), ("shipped model", _shipped())]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype, why = choose("auto", device)
+    rows += [("backend", "{}: {}".format(*backend_of(device))),
+             ("precision", f"{str(dtype).removeprefix('torch.')}: {why}"), ("shipped model", _shipped())]
     return rows
-
-
-def _precision() -> str:
-    dtype, why = choose("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return f"{str(dtype).removeprefix('torch.')}: {why}"
 
 
 def doctor() -> None:
