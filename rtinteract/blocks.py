@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtinteract.kernels.attention import attention
+from rtinteract.kernels.backend import use_triton
 from rtinteract.kernels.linear import linear_gelu, linear_residual, modulated_linear
+from rtinteract.kernels.spatio_temporal import Branch, spatio_temporal
 
 COMBINED, SPLIT = 6, 14
 
@@ -87,6 +89,10 @@ class Attention(nn.Module):
         """Queries, keys and values [B, L, 3D] of modulated x [B, L, D]."""
         return modulated_linear(x, m.shift, m.scale, self.in_proj_weight, self.in_proj_bias)
 
+    def branch(self, m: Modulation) -> Branch:
+        """What `rtinteract.kernels.spatio_temporal` takes of this layer."""
+        return Branch(m.shift, m.scale, m.gate, self.in_proj_weight, self.in_proj_bias, self.out_proj.weight, self.out_proj.bias)
+
     def close(self, mixed: Tensor, gate: Tensor, residual: Tensor) -> Tensor:
         """The output projection of mixed [B, L, D], gated, on the residual [B, L, D]."""
         return linear_residual(mixed, gate, residual, self.out_proj.weight, self.out_proj.bias)
@@ -157,6 +163,9 @@ class InterMBlock(nn.Module):
         The parts of one column are padded together, and nothing else reads a padded column: they need no mask.
         """
         batch, tokens, width = people.shape
+        if use_triton(people):
+            return spatio_temporal(people, self.spatial.branch(m.spatial), self.temporal.branch(m.temporal), self.spatial.heads,
+                                   parts, columns, lengths)
         by_column = people.unflatten(1, (2, parts, columns)).transpose(2, 3).reshape(batch, tokens, width)
         spatial = self.spatial.mix(self.spatial.modulated(by_column, m.spatial).view(-1, parts, 3 * width))
         spatial = self.spatial.close(spatial.view(batch, tokens, width), m.spatial.gate, 2 * by_column)

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import triton
-from rtinteract.kernels import attention, linear, nearest_code, remask
+from rtinteract.kernels import attention, linear, nearest_code, remask, spatio_temporal
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
@@ -58,6 +58,22 @@ def _linear(dtype="bf16", int8=False, **options):
     return linear._linear_kernel, types, flags | {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}, 8
 
 
+def _spatio_temporal(step, width=384, head=64, block=32, dtype="bf16"):
+    value, sizes = f"*{dtype}", {"rows": "i32", "tokens": "i32", "stride_b": "i32", "stride_l": "i32"}
+    layers = [f"p_{name}_{branch}" for branch in "st" for name in ("shift", "scale", "w", "b")]
+    blocks = {"WIDTH": width, "BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
+    if step == "project":
+        types = dict.fromkeys(["p_x", *layers, "p_out"], value) | sizes | {"stride_side": "i32", "eps": "fp32"}
+        return spatio_temporal._project_kernel, types, blocks, 8
+    if step == "close":
+        layers = [f"p_{name}_{branch}" for branch in "st" for name in ("gate", "w", "b")]
+        return spatio_temporal._close_kernel, dict.fromkeys(["p_mixed", "p_x", *layers, "p_out"], value) | sizes | {
+            "stride_gate": "i32"}, blocks, 8
+    types = dict(p_qkv=value, p_lengths="*i64", p_out=value, columns="i32", temporal_programs="i32", blocks="i32", scale="fp32")
+    return spatio_temporal._mix_kernel, types, {"WIDTH": width, "HEAD": head, "PARTS": 5, "PADDED": True, "BLOCK_D": head,
+                                                "BLOCK_Q": block, "BLOCK_K": block}, 4
+
+
 BUILDS = {
     "draw guided": _draw(),
     "draw guided 2048": _draw(BLOCK=2048),
@@ -79,6 +95,10 @@ BUILDS = {
     "linear gelu int8": _linear(int8=True, GELU=True),
     "linear residual": _linear(RESIDUAL=True),
     "linear residual int8": _linear(int8=True, RESIDUAL=True),
+    "spatio-temporal project": _spatio_temporal("project"),
+    "spatio-temporal mix": _spatio_temporal("mix"),
+    "spatio-temporal mix 128/32": _spatio_temporal("mix", 128, 32),
+    "spatio-temporal close": _spatio_temporal("close"),
     "nearest code": _nearest(False),
     "nearest code drawn": _nearest(True),
 }

@@ -196,6 +196,7 @@ def evaluate(model: Path = MODEL, device: str = DEVICE,
              reactor: Path = typer.Option(None, help="... and the real reactor's."),
              out: Path = typer.Option("evaluation", "--out", "-o", help="Folder for report.json, report.md and pictures."),
              limit: int = typer.Option(None, min=1, help="At most so many clips and pairs."),
+             stream_limit: int = typer.Option(24, min=1, help="At most so many pairs are also streamed, hop by hop."),
              seed: int = typer.Option(0, help="Same seed, same figures."), cache: Path = CACHE) -> None:
     """Measure a model: codec, reactions against baselines, streaming against offline, and a real pair.
 
@@ -207,5 +208,5 @@ def evaluate(model: Path = MODEL, device: str = DEVICE,
     make_folder(out)
     real_pair = None if actor is None else (actor, reactor)
     evaluation.evaluate(load(model, device=device), solo=mocap, pairs=pairs, real_pair=real_pair, out=out, limit=limit, seed=seed,
-                        cache=cache)
+                        cache=cache, stream_limit=stream_limit)
     typer.echo((out / "report.md").read_text())
