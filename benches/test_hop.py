@@ -2,23 +2,26 @@
 
 import numpy as np
 import pytest
+from measured import note
 
 import rtinteract
 from rtinteract.cli.demo import bundled_scene
+from rtinteract.stream import StreamConfig
 
 WARM_UP = 20
+TEXT = "two people shake hands"
 
 
-@pytest.mark.parametrize("iterations", [1, 4, 6, 12])
-def test_hop(benchmark, iterations):
+@pytest.mark.parametrize("text", [None, TEXT], ids=["no text", "text"])
+@pytest.mark.parametrize("iterations", sorted({1, StreamConfig().iterations, 12}))
+def test_hop(benchmark, iterations, text):
     actor, start, _ = bundled_scene()
-    stream = rtinteract.load(device="cpu").stream(iterations=iterations, start=start)
+    model = rtinteract.load(device="cpu")
+    stream = model.stream(text, iterations=iterations, start=start)
     hops = [actor[at:at + 4] for at in range(0, len(actor) - 3, 4)]
     for i in range(WARM_UP):
         stream.hop(hops[i % len(hops)])
     turn = iter(range(10_000))
     plan = benchmark.pedantic(lambda: stream.hop(hops[next(turn) % len(hops)]), rounds=60)
     assert len(plan.reactor) == 16 and np.isfinite(plan.reactor.positions).all()
-    times = np.array(benchmark.stats.stats.data) * 1e3
-    for q in (50, 95, 99):
-        benchmark.extra_info[f"p{q}_ms"] = round(float(np.percentile(times, q)), 2)
+    note(benchmark, model.pipeline.transformer.output.weight.dtype, iterations=iterations, text=text is not None)
