@@ -37,10 +37,10 @@ class StreamConfig:
     ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still.
     """
 
-    window: int = 64
+    window: int = 40
     horizon: int = 16
     hop: int = 4
-    iterations: int = 6
+    iterations: int = 3
     guidance: float = 2.0
     temperature: float = 1.0
     top_k: float = 0.1

@@ -14,7 +14,7 @@ from rtinteract.cli.infer import DEVICE, GUIDANCE, MODEL, OUT, SEED, TEMPERATURE
 from rtinteract.errors import MotionError
 from rtinteract.model import Model, load
 from rtinteract.motion import MODEL_FPS, Motion
-from rtinteract.stream import Plan, shown
+from rtinteract.stream import Plan, StreamConfig, shown
 
 _WARM_UP = 2
 
@@ -55,11 +55,11 @@ def _latency(plans: Sequence[Plan], period: float, late: int, iterations: int) -
 
 def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at its real rate."), out: list[Path] = OUT,
            text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON, units: str = UNITS,
-           joint_map: Path = JOINT_MAP, seed: int = SEED, iterations: int = typer.Option(6, help="Rounds a hop."),
+           joint_map: Path = JOINT_MAP, seed: int = SEED, iterations: int = typer.Option(StreamConfig.iterations, help="Rounds a hop."),
            guidance: float = GUIDANCE, temperature: float = TEMPERATURE,
-           window: int = typer.Option(64, help="Frames of the past that are seen."),
-           horizon: int = typer.Option(16, help="Frames a plan reaches past now."),
-           hop: int = typer.Option(4, help="Frames between two plans (30 a second)."),
+           window: int = typer.Option(StreamConfig.window, help="Frames of the past that are seen."),
+           horizon: int = typer.Option(StreamConfig.horizon, help="Frames a plan reaches past now."),
+           hop: int = typer.Option(StreamConfig.hop, help="Frames between two plans (30 a second)."),
            fast: bool = typer.Option(False, "--fast", help="Do not wait for the clock.")) -> None:
     """Play a clip through the streaming path as a game would, and print the latency of its hops.
 
