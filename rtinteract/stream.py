@@ -18,9 +18,11 @@ from rtinteract import rotation as R
 from rtinteract.blend import take_over
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame
+from rtinteract.graph import recorded
 from rtinteract.kernels.remask import sample_seeds
 from rtinteract.motion import Motion
 from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, only, with_planted_feet
+from rtinteract.placement import WIDTH
 from rtinteract.sampler import check_options, fill_masked, guidance_modulations
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -123,7 +125,8 @@ class _Window:
 
 
 class ReactionStream:
-    """One pair in real time. Not thread-safe: one thread hops.
+    """One pair in real time. Not thread-safe: one thread hops. Making one takes about half a second on a CPU, where the
+    transformer is recorded for its settings.
 
     ``condition`` [1, C] is the encoded prompt or None. ``reactor`` starts the other person: a Motion in the model's form
     whose last pose stands where the reaction begins; without it the model places the person.
@@ -140,9 +143,18 @@ class ReactionStream:
         with torch.inference_mode():
             # They depend on the prompt alone, so every hop shares them.
             self._modulations = guidance_modulations(pipeline.transformer, condition, 1, config.guidance)
+            self._steady = self._record()
         self._start = None if reactor is None else Poses.of(reactor, self.device)
         self._body = None if reactor is None else body_of(reactor, self.device)
         self.reset()
+
+    def _record(self):
+        """The transformer as it is asked at every hop once the windows are full."""
+        parts, stride = self.pipeline.parts.config.transformer.parts, self.pipeline.stride
+        ahead, rows = self.config.horizon // stride, 2 if self.condition is not None and self.config.guidance != 1 else 1
+        codes = torch.zeros(rows, 2, parts, self.config.window // stride + ahead, dtype=torch.int64, device=self.device)
+        placement = torch.zeros(rows, 2, codes.shape[-1], WIDTH, device=self.device) if self.pipeline.own_frames else None
+        return recorded(self.pipeline.transformer, self._modulations, codes, placement, ahead)
 
     def reset(self) -> None:
         """Forget both people; the next hop begins a new scene. Settings and prompt stay."""
@@ -230,8 +242,9 @@ class ReactionStream:
         heard = torch.arange(columns, device=self.device) < now
         placement = self.pipeline.placement(frames, [actor, reactor if len(reactor) else None],
                                             torch.stack([heard, heard & bool(len(reactor))]))
+        full = len(reactor) > 0 and now * self.pipeline.stride == self.config.window
         filled = fill_masked(
-            self.pipeline.transformer, codes, self.condition, None, iterations=self.config.iterations,
+            self._steady if full else self.pipeline.transformer, codes, self.condition, None, iterations=self.config.iterations,
             guidance=self.config.guidance, top_k=self.config.top_k, temperature=self.config.temperature,
             modulations=self._modulations, placement=None if placement is None else placement[None],
             last=ahead if len(reactor) else None,

@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "rotation"},
     {"config", "skeleton"},
     {"kernels", "motion", "body"},
-    {"features", "metrics", "blocks", "blend", "feet", "placement", "precision"},
+    {"features", "metrics", "blocks", "blend", "feet", "graph", "placement", "precision"},
     {"codec", "transformer", "text"},
     {"checkpoint", "sampler"},
     {"pipeline", "importer"},

@@ -55,7 +55,8 @@ def _latency(plans: Sequence[Plan], period: float, late: int, iterations: int) -
 
 def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at its real rate."), out: list[Path] = OUT,
            text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON, units: str = UNITS,
-           joint_map: Path = JOINT_MAP, seed: int = SEED, iterations: int = typer.Option(StreamConfig.iterations, help="Rounds a hop."),
+           joint_map: Path = JOINT_MAP, seed: int = SEED,
+           iterations: int = typer.Option(StreamConfig.iterations, help="Rounds a hop."),
            guidance: float = GUIDANCE, temperature: float = TEMPERATURE,
            window: int = typer.Option(StreamConfig.window, help="Frames of the past that are seen."),
            horizon: int = typer.Option(StreamConfig.horizon, help="Frames a plan reaches past now."),
