@@ -47,7 +47,8 @@ def test_everything_imported_is_asked_for(tmp_path):
                     [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else [])
                 yield from (name.split(".")[0] for name in found)
 
-    own = {p.stem for folder in ("tests", "benches") for p in (ROOT / folder).rglob("*.py")} | {"rtinteract", "imageio_ffmpeg", "setuptools"}
+    own = {p.stem for folder in ("tests", "benches") for p in (ROOT / folder).rglob("*.py")}
+    own |= {"rtinteract", "imageio_ffmpeg", "setuptools"}
     for folders, extras in ((("rtinteract", "kernels"), ("demo",)), (("training", "rtinteract"), ("train", "demo")),
                             (("tests", "benches", "training"), ("test",))):
         missing = {names.get(n, n) for n in imported(*folders) if n not in sys.stdlib_module_names | own} - required(*extras)
