@@ -108,7 +108,7 @@ class TransformerTraining:
     shares: Shares = field(default_factory=Shares)
     unroll: float = 1.0
     unroll_share: float = 1.0
-    shortest: int = 32
+    shortest: int = 20
     longest: int = 96
     long: float = 0.15
     most: int = 128
