@@ -31,6 +31,18 @@ def attention_reference(query: Tensor, key: Tensor, value: Tensor, mask: Tensor 
 
 
 @jit
+def softmax_step(b_s, b_v, top, total, acc):
+    """One block of keys of an online softmax: scores b_s [Q, K] (-inf: hidden) and values b_v [K, D] into the running largest
+    score, sum of weights and weighted values."""
+    # A block without a seen key would make -inf minus -inf.
+    above = tl.maximum(tl.maximum(top, tl.max(b_s, 1)), -1e30)
+    b_p = tl.exp(b_s - above[:, None])
+    kept = tl.exp(top - above)
+    acc = acc * kept[:, None] + tl.dot(b_p.to(b_v.dtype), b_v, input_precision="ieee")
+    return above, total * kept + tl.sum(b_p, 1), acc
+
+
+@jit
 def _attention_kernel(p_q, p_k, p_v, p_out, p_lengths, queries, keys, columns, always, scale,
                       q_b, q_h, q_l, k_b, k_h, k_l, v_b, v_h, v_l, o_b, o_h, o_l, heads,
                       HEAD: tl.constexpr, PADDED: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_Q: tl.constexpr,
@@ -57,14 +69,7 @@ def _attention_kernel(p_q, p_k, p_v, p_out, p_lengths, queries, keys, columns, a
         seen = there
         if PADDED:
             seen = there & ((o_k % columns < length) | (o_k >= always))
-        b_s = tl.where(seen[None, :], b_s, float("-inf"))
-        # A block without a seen key would make -inf minus -inf.
-        above = tl.maximum(tl.maximum(top, tl.max(b_s, 1)), -1e30)
-        b_p = tl.exp(b_s - above[:, None])
-        kept = tl.exp(top - above)
-        total = total * kept + tl.sum(b_p, 1)
-        acc = acc * kept[:, None] + tl.dot(b_p.to(b_v.dtype), b_v, input_precision="ieee")
-        top = above
+        top, total, acc = softmax_step(tl.where(seen[None, :], b_s, float("-inf")), b_v, top, total, acc)
     b_out = acc / total[:, None]
     tl.store(p_out + i_batch * o_b + i_head * o_h + o_q[:, None] * o_l + o_d, b_out.to(p_out.dtype.element_ty),
              mask=asked[:, None] & wide)

@@ -33,9 +33,12 @@ def _modern(index: int) -> bool:
 
 
 def use_triton(x: torch.Tensor) -> bool:
-    """Whether an operation on ``x`` launches its kernel: on a GPU of compute capability 8.0 or newer (or ROCm), unless
-    `reference_only` or a gradient is asked for, which kernels do not have. All else takes the reference."""
-    return (x.is_cuda and triton is not None and not reference_only()
+    """Whether an operation on ``x`` launches its kernel: where RTI_BACKEND=triton asks for it, on a GPU of compute capability 8.0
+    or newer (or ROCm), and unless a gradient is asked for, which kernels do not have. All else takes the reference.
+
+    The kernels are not the default because they have been interpreted and compiled, but not yet run on a GPU.
+    """
+    return (x.is_cuda and triton is not None and os.environ.get("RTI_BACKEND") == "triton"
             and not (torch.is_grad_enabled() and x.requires_grad) and _modern(x.device.index or 0))
 
 
@@ -49,4 +52,6 @@ def backend_of(device: torch.device) -> tuple[str, str]:
         return "reference", "plain torch: Triton is not installed"
     if not _modern(device.index or 0):
         return "reference", f"plain torch: kernels need compute capability {OLDEST[0]}.{OLDEST[1]} or newer"
-    return "triton", "fused kernels"
+    if os.environ.get("RTI_BACKEND") != "triton":
+        return "reference", "plain torch: RTI_BACKEND=triton takes the fused kernels, which have not yet run on a GPU"
+    return "triton", "RTI_BACKEND=triton asks for it"

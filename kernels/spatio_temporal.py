@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from rtinteract.kernels.attention import attention_mask, attention_reference
+from rtinteract.kernels.attention import attention_mask, attention_reference, softmax_step
 from rtinteract.kernels.backend import jit, tl, triton
 from rtinteract.kernels.linear import EPS
 from torch import Tensor
@@ -127,13 +127,7 @@ def _over_columns(p_qkv, p_out, p_lengths, i_sequence, i_block, i_head, columns,
         b_k = tl.load(p_here + WIDTH + at_k + o_d[:, None], mask=there & wide[:, None], other=0.0)
         b_v = tl.load(p_here + 2 * WIDTH + at_k[:, None] + o_d, mask=there[:, None] & wide, other=0.0)
         b_s = tl.where((o_k < length)[None, :], tl.dot(b_q, b_k, input_precision="ieee") * scale, float("-inf"))
-        # A block without a seen key would make -inf minus -inf.
-        above = tl.maximum(tl.maximum(top, tl.max(b_s, 1)), -1e30)
-        b_p = tl.exp(b_s - above[:, None])
-        kept = tl.exp(top - above)
-        total = total * kept + tl.sum(b_p, 1)
-        acc = acc * kept[:, None] + tl.dot(b_p.to(b_v.dtype), b_v, input_precision="ieee")
-        top = above
+        top, total, acc = softmax_step(b_s, b_v, top, total, acc)
     at = (row + o_q)[:, None] * (2 * WIDTH) + WIDTH + i_head * HEAD + o_d
     tl.store(p_out + at, (acc / total[:, None]).to(p_out.dtype.element_ty), mask=asked)
 

@@ -82,7 +82,8 @@ def test_remask_takes_negative_scores_and_a_view():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA or ROCm GPU")
-def test_a_gpu_draws_what_a_cpu_draws():
+def test_a_gpu_draws_what_a_cpu_draws(monkeypatch):
+    monkeypatch.setenv("RTI_BACKEND", "triton")
     cond, streams = logits(64, 1000), ops.mix64(torch.arange(64))
     here = ops.draw(cond.cpu(), count=100, temperature=1.0, streams=streams)
     there = ops.draw(cond, count=100, temperature=1.0, streams=streams.to(DEVICE))
