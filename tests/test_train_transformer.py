@@ -8,14 +8,11 @@ import torch
 from rtinteract.training.assemble import assemble, bundle_scene
 from rtinteract.training.data import Augmentation
 from rtinteract.training.masks import IGNORED
+from rtinteract.training.shares import INTERACTION, RANDOM, STREAMING, Shares
 from rtinteract.training.state import load_state, save_stage
 from rtinteract.training.text import TextTraining, groups_of, load_text, train_text
 from rtinteract.training.trainer import LoopConfig
 from rtinteract.training.transformer import (
-    INTERACTION,
-    RANDOM,
-    STREAMING,
-    Shares,
     Sizes,
     TransformerStage,
     TransformerTraining,
@@ -278,3 +275,24 @@ def test_a_pair_becomes_the_demos_scene(tmp_path, monkeypatch):
     assert len(actor) == 40 and len(start) == 4 and about["text"] == "they meet"
     assert np.abs(actor.positions - clip.motions()[0].positions).max() < 1e-5
     assert about["contacts"][0]["joint_a"] == 21 and about["contacts"][0]["end"] == 30
+
+
+def test_a_run_begins_with_what_another_learned(tmp_path, codec_file, pairs):
+    train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "a", progress=False)
+    first = tmp_path / "a" / "transformer.safetensors"
+    stage = TransformerStage(CONFIG, codec_file, pairs, None, None, start=first)
+    fresh = TransformerStage(CONFIG, codec_file, pairs, None, None)
+    was = load_state(tmp_path / "a" / "state.pt", torch.device("cpu"))
+    learned = fresh.validate(was["ema"])
+    begun = stage.validate(stage.model.state_dict())
+    assert begun == pytest.approx(learned, rel=1e-4)
+    assert stage.tokenizer == load_transformer(first).tokenizer
+
+
+def test_a_start_of_another_kind_is_refused(tmp_path, codec_file, pairs):
+    train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "a", progress=False)
+    first = tmp_path / "a" / "transformer.safetensors"
+    with pytest.raises(ConfigError, match="sizes"):
+        TransformerStage(replace(CONFIG, sizes=Sizes(width=32, heads=2, layers=1, ff=32)), codec_file, pairs, None, None, first)
+    with pytest.raises(ConfigError, match="text encoder"):
+        train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "b", text_file=first, start=first, progress=False)

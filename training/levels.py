@@ -46,9 +46,10 @@ class SharedRows(nn.Module):
             return torch.addmm(weight, self.members, self.shared)
 
 
-def share_levels(transformer: InterMTransformer, levels: tuple[int, ...]) -> None:
-    """Let the transformer's embedding and output rows share by the digits of ``levels`` from here on."""
-    for layer, scale in ((transformer.token_embedding, _SCALE), (transformer.output, 0.0)):
+def share_levels(transformer: InterMTransformer, levels: tuple[int, ...], *, trained: bool = False) -> None:
+    """Let the transformer's embedding and output rows share by the digits of ``levels`` from here on; what a ``trained`` one
+    computes stays as it is."""
+    for layer, scale in ((transformer.token_embedding, 0.0 if trained else _SCALE), (transformer.output, 0.0)):
         rows, width = layer.weight.shape
         if scale:
             with torch.no_grad():

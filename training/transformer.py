@@ -12,6 +12,7 @@ from rtinteract.training import masks
 from rtinteract.training.codec import load_codec
 from rtinteract.training.data import Augmentation, Pool, crops
 from rtinteract.training.levels import folded, share_levels
+from rtinteract.training.shares import MODES, RANDOM, STREAMING, Shares
 from rtinteract.training.state import load_stage, save_stage
 from rtinteract.training.text import Vocabulary, fit_tokenizer, groups_of, load_text, small_text, swap_sides
 from rtinteract.training.trainer import (
@@ -37,47 +38,8 @@ from rtinteract.transformer import InterMTransformer
 
 log = logging.getLogger(__name__)
 
-RANDOM, INTERACTION, STREAMING = range(3)
 SHORT = 32
-# Columns that a further window of a long clip begins with, at most.
-BEGUN = 8
-MODES = ("random", "interaction", "streaming")
-
-
-@dataclass(frozen=True)
-class Shares:
-    """What a sample trains. The rest of 1 is random masking.
-
-    ``interaction`` hides one person whole (``reactor`` of them the second, whose partner owns the canonical frame);
-    ``streaming`` hides both people from "now" on and shows the past as a clip that ends there; ``cold`` of those hide the
-    second person's past too. ``whole`` of both start from everything hidden, as a sampler does; the others show a part.
-    The first person is the one of the two who starts the interaction with share ``starter``: who reacts seldom starts.
-    ``begun`` of the interaction samples (half as many of the random ones) show the first columns of who is hidden, as a given
-    start and a further window of a long clip do.
-    ``horizon`` columns at most are hidden in ``near`` of the streaming batches, any number in the others.
-    ``text_dropped`` of random samples lose their text; ``reaction_text_dropped`` of the others, because reacting usually
-    has none. ``history_noise`` of the past's tokens are wrong, as a model's own past is.
-    """
-
-    interaction: float = 0.3
-    reactor: float = 0.8
-    streaming: float = 0.4
-    cold: float = 0.1
-    whole: float = 0.3
-    begun: float = 0.6
-    horizon: int = 6
-    near: float = 0.7
-    starter: float = 0.7
-    text_dropped: float = 0.1
-    reaction_text_dropped: float = 0.4
-    history_noise: float = 0.02
-
-    def __post_init__(self):
-        for name, value in to_dict(self).items():
-            if name != "horizon" and not 0 <= value <= 1:
-                raise ConfigError(f"shares.{name}: expected a share in [0, 1], got {value}; mend the configuration")
-        if self.interaction + self.streaming > 1:
-            raise ConfigError(f"shares: expected interaction + streaming of at most 1, got {self.interaction + self.streaming}")
+YOUNG = 36
 
 
 @dataclass(frozen=True)
@@ -93,11 +55,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class TransformerTraining:
-    """Everything that decides a transformer training. A batch's crops have one length: ``shortest`` to ``longest`` frames, or
-    with share ``long`` up to ``most``; the batch shrinks as crops grow, so that a step costs about the same. The step-unroll
-    loss has weight ``unroll`` and is taken in ``unroll_share`` of the steps: it doubles a step's cost. With ``own_frames`` each
-    person is seen from its own canonical frame, as the codec's training must have had it. A frame lies where sampling puts it:
-    at the first pose of a clip, at the newest pose of a stream. ``prior`` weighs the likelihood of where partners begin."""
+    """Everything that decides a transformer training.
+
+    A batch's crops have one length: ``shortest`` to ``longest`` frames, with share ``long`` up to ``most``, with share ``young``
+    `YOUNG` at most, as a stream that has just begun; the batch shrinks as crops grow, so that a step costs about the same. The
+    step-unroll loss has weight ``unroll`` and is taken in ``unroll_share`` of the steps: it doubles a step's cost. With
+    ``own_frames`` each person is seen from its own canonical frame, as the codec's training must have had it. A frame lies where
+    sampling puts it: at the first pose of a clip, at the newest pose of a stream. ``prior`` weighs the likelihood of where
+    partners begin."""
 
     sizes: Sizes = field(default_factory=Sizes)
     text: TextConfig = field(default_factory=small_text)
@@ -108,9 +73,10 @@ class TransformerTraining:
     shares: Shares = field(default_factory=Shares)
     unroll: float = 1.0
     unroll_share: float = 1.0
-    shortest: int = 20
+    shortest: int = 12
     longest: int = 96
     long: float = 0.15
+    young: float = 0.15
     most: int = 128
     validation_batches: int = 4
 
@@ -131,7 +97,8 @@ class Tokens(NamedTuple):
 class TransformerStage(Stage):
     """Pairs in, masked tokens out."""
 
-    def __init__(self, config: TransformerTraining, codec_file: Path, pairs: list, held_out: list | None, text_file: Path | None):
+    def __init__(self, config: TransformerTraining, codec_file: Path, pairs: list, held_out: list | None, text_file: Path | None,
+                 start: Path | None = None):
         self.config, loop = config, config.loop
         self.device = torch.device(loop.device)
         self.codec, normalizer, self.name, self.codec_card = load_codec(codec_file)
@@ -143,19 +110,33 @@ class TransformerStage(Stage):
         self.clips, self.pools = (pairs, held_out), (Pool.of_pairs(pairs), Pool.of_pairs(held_out))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(loop.seed)
-            encoder = self._text(text_file)
-            c = self.codec.config
-            self.shape = TransformerConfig(codes=c.codes, code_dim=c.code_dim, parts=c.parts, condition=self.text.width,
-                                           placement=config.own_frames, **to_dict(config.sizes))
-            transformer = InterMTransformer(self.shape)
-            if c.quantizer == "fsq":
-                share_levels(transformer, c.levels)
+            encoder, transformer = self._fresh(text_file) if start is None else self._begun(start)
+            if self.codec.config.quantizer == "fsq":
+                share_levels(transformer, self.codec.config.levels, trained=start is not None)
             self.model = nn.ModuleDict({"transformer": transformer, "text": encoder}).to(self.device)
         self._index_texts()
         self.bfloat16 = has_fast_bfloat16(self.device) and loop.precision != "float32"
         log.info("transformer: %d parameters, text %d (%d texts), %d pairs (%.1f min), %d held out",
                  *(sum(p.numel() for p in m.parameters()) for m in (self.model["transformer"], encoder)), len(self.words.texts),
                  len(pairs), sum(map(len, pairs)) / 1800, len(held_out))
+
+    def _fresh(self, text_file: Path | None) -> tuple[TextEncoder, InterMTransformer]:
+        encoder, c = self._text(text_file), self.codec.config
+        self.shape = TransformerConfig(codes=c.codes, code_dim=c.code_dim, parts=c.parts, condition=self.text.width,
+                                       placement=self.config.own_frames, **to_dict(self.config.sizes))
+        return encoder, InterMTransformer(self.shape)
+
+    def _begun(self, start: Path) -> tuple[TextEncoder, InterMTransformer]:
+        """The weights and the words of a transformer file of the same sizes, trained on the same codec."""
+        found = load_transformer(start)
+        sizes = {name: getattr(found.transformer.config, name) for name in to_dict(self.config.sizes)}
+        for what, expected, got in (("codec", self.codec.config, found.codec), ("sizes", to_dict(self.config.sizes), sizes),
+                                    ("own_frames", self.config.own_frames, found.transformer.config.placement)):
+            if expected != got:
+                raise ConfigError(f"start: expected a transformer of this run's {what} ({expected}), got another ({got}) in "
+                                  f"{start}; train with its configuration, or start afresh")
+        self.tokenizer, self.text, self.shape = found.tokenizer, found.text.config, found.transformer.config
+        return found.text.train(), found.transformer.train()
 
     def _text(self, text_file: Path | None) -> TextEncoder:
         if text_file is not None:
@@ -175,8 +156,11 @@ class TransformerStage(Stage):
     def _frames(self, pool: Pool, g: torch.Generator) -> int:
         config = self.config
         low, high = config.shortest, config.longest
-        if float(torch.rand((), generator=g)) < config.long:
+        kind = float(torch.rand((), generator=g))
+        if kind < config.long:
             low, high = config.longest, config.most
+        elif kind < config.long + config.young:
+            high = max(low, min(high, YOUNG))
         frames = int(torch.randint(low // 4, high // 4 + 1, (), generator=g)) * 4
         return pool.longest_crop(frames, config.augmentation.warp[1])
 
@@ -189,17 +173,6 @@ class TransformerStage(Stage):
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=fast):
             codes = self.codec.encode(self.normalizer(image))
         return codes.cpu().unflatten(0, (-1, 2))
-
-    def _modes(self, batch: int, g: torch.Generator) -> torch.Tensor:
-        s, kind = self.config.shares, torch.rand(batch, generator=g)
-        return torch.where(kind < s.interaction, INTERACTION, torch.where(kind < s.interaction + s.streaming, STREAMING, RANDOM))
-
-    def _now(self, columns: int, g: torch.Generator) -> int:
-        """The first hidden column of a batch's streaming samples; at least one column is past and one is to come."""
-        s = self.config.shares
-        near = float(torch.rand((), generator=g)) < s.near
-        hidden = 1 + int(float(torch.rand((), generator=g)) * (min(s.horizon, columns - 1) if near else columns - 1))
-        return columns - hidden
 
     def _texts(self, side: int, clip, mirrored, modes, g: torch.Generator) -> torch.Tensor:
         pick = torch.rand(len(clip), generator=g).tolist()
@@ -216,7 +189,7 @@ class TransformerStage(Stage):
         s, k = self.config.shares, self.codec.config.codes
         actor = (torch.rand(batch, generator=g) >= s.starter).long()
         own, stride = self.config.own_frames, self.codec.config.frames_per_column
-        now = self._now(frames // stride, g)
+        now = s.now(frames // stride, g)
         anchor = torch.where(modes == STREAMING, now * stride - 1, 0)
         c = crops(self.pools[side], batch, frames + self.representation.frames_lost, a, g, actor=actor, anchor=anchor, own=own)
         # The owner of the canonical frame comes first, as the actor does when the model reacts.
@@ -225,7 +198,7 @@ class TransformerStage(Stage):
         positions, rotations = c.positions[rows, order], c.rotations[rows, order]
         codes = self.codes(positions, rotations)
         parts, columns = codes.shape[2:]
-        region, known = self._region(modes, parts, columns, now, g)
+        region, known = s.region(modes, parts, columns, now, g)
         share = masks.cosine_share(torch.rand(batch, generator=g))
         whole = (torch.rand(batch, generator=g) < s.whole) & (modes != RANDOM)
         mask = masks.random_subset(region, torch.where(whole, 1.0, share), g)
@@ -237,21 +210,6 @@ class TransformerStage(Stage):
             frames_of = Frame(c.frame.yaw[rows, order], c.frame.origin[rows, order])
             placement, seen = placed(frames_of, positions[:, :, stride - 1::stride][:, :, :columns], known)
         return Tokens(inputs, masks.labels_of(codes, mask), region.flatten(1).sum(1), texts, modes, placement, seen)
-
-    def _region(self, modes: torch.Tensor, parts: int, columns: int, now: int, g: torch.Generator):
-        """Tokens that a sampler would have to fill, bool [B, 2, S, N], and the columns whose poses it would know [B, 2, N]."""
-        s, batch = self.config.shares, len(modes)
-        lengths = torch.full((batch,), columns)
-        person = (torch.rand(batch, generator=g) < s.reactor).long()
-        cold = torch.rand(batch, generator=g) < s.cold
-        begun = torch.rand(batch, generator=g) < torch.where(modes == RANDOM, s.begun / 2, s.begun)
-        first = (torch.randint(1, BEGUN + 1, (batch,), generator=g) * begun).clamp(max=columns - 1)
-        region = masks.inside(lengths, parts, columns).clone()
-        region[modes == INTERACTION] = masks.interaction_region(lengths, person, parts, columns)[modes == INTERACTION]
-        region &= torch.arange(columns) >= first[:, None, None, None]
-        hidden = masks.streaming_region(lengths, torch.full((batch,), now), cold, torch.ones_like(person), parts, columns)
-        region[modes == STREAMING] = hidden[modes == STREAMING]
-        return region, ~region.any(2)
 
     def _with_history(self, inputs, positions, rotations, streaming, now: int, mask, g: torch.Generator) -> torch.Tensor:
         """The past of streaming samples as a stream sees it: encoded from a clip that ends now, with a few wrong tokens."""
@@ -273,7 +231,7 @@ class TransformerStage(Stage):
         config, g = self.config, generator(self.config.loop.seed, step, "transformer")
         frames = self._frames(self.pools[0], g)
         batch = max(1, config.loop.batch * 64 // frames)
-        return self.tokens(0, g, config.augmentation, frames, batch, self._modes(batch, g))
+        return self.tokens(0, g, config.augmentation, frames, batch, config.shares.modes(batch, g))
 
     def condition(self, texts: torch.Tensor) -> torch.Tensor:
         """Conditions [B, C] of text indices [B]; zeros where there is no text."""
@@ -371,15 +329,18 @@ def load_transformer(path: Path) -> Trained:
 
 
 def train_transformer(config: TransformerTraining, codec_file: Path, pairs: list, *, out: Path, held_out: list | None = None,
-                      text_file: Path | None = None, steps: int | None = None, minutes: float | None = None,
-                      threads: int | None = None, progress: bool = True, resume: bool = True) -> Result:
+                      text_file: Path | None = None, start: Path | None = None, steps: int | None = None,
+                      minutes: float | None = None, threads: int | None = None, progress: bool = True,
+                      resume: bool = True) -> Result:
     """Train on pair clips with the frozen codec of ``codec_file`` into ``out``/transformer.safetensors; continues a run it finds.
 
     ``held_out`` pairs are only validated on (without them, the last twentieth of ``pairs``); ``text_file`` is `train_text`'s
-    result to start from.
+    result to start from; ``start`` is a transformer file whose weights, text encoder and words a new run begins with.
     """
+    if start is not None and text_file is not None:
+        raise ConfigError(f"start: expected no text encoder beside it, got {text_file}; {start} holds one")
     config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    stage = TransformerStage(config, Path(codec_file), pairs, held_out, text_file)
+    stage = TransformerStage(config, Path(codec_file), pairs, held_out, text_file, start)
     return Trainer(stage, config.loop, config, Path(out), name="transformer", progress=progress, resume=resume).run()

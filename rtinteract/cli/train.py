@@ -104,7 +104,9 @@ def text(pairs: Path = typer.Option(..., help="Folder of composed pairs."), out:
 def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `train codec`."),
                 pairs: Path = typer.Option(..., help="Folder of composed pairs."), out: Path = OUT,
                 held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it a twentieth of --pairs."),
-                text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."), config: Path = CONFIG,
+                text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."),
+                start: Path = typer.Option(None, help="A transformer.safetensors whose weights and words to begin with."),
+                config: Path = CONFIG,
                 minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
                 show_config: bool = SHOW_TRANSFORMER) -> None:
     """Train the Inter-M transformer and its text encoder on pairs seen through a frozen codec.
@@ -116,7 +118,7 @@ def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `trai
     settings = _configured(stage.TransformerTraining, config)
     _said(stage.train_transformer(
         settings, codec, pair_files.load_pairs(pairs), out=out, held_out=pair_files.load_pairs(held_out) if held_out else None,
-        text_file=text, steps=steps, minutes=minutes, threads=threads))
+        text_file=text, start=start, steps=steps, minutes=minutes, threads=threads))
 
 
 @train_app.command()
