@@ -102,6 +102,18 @@ def guidance_modulations(transformer, condition: Tensor | None, batch: int, guid
     return transformer.modulate(condition, batch)
 
 
+def together(modulations: Sequence):
+    """Modulations of several runs of `fill_masked`, each of one sample, as one run's: every tensor [R, 1, D] becomes
+    [R * B, 1, D], all conditioned rows before those without condition."""
+    first = modulations[0]
+    if first is None:
+        return None
+    if isinstance(first, Tensor):
+        return torch.stack(list(modulations), 1).flatten(0, 1)
+    parts = [together(p) for p in zip(*modulations, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
 def _seeds(seed, batch: int, device) -> Tensor:
     if isinstance(seed, bool) or (not isinstance(seed, int | Tensor) and not isinstance(seed, Sequence)):
         raise RtInteractError(f"seed: expected an int, or one int a sample, got {type(seed).__name__}")

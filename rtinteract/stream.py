@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,9 +21,9 @@ from rtinteract.features.canonical import Frame
 from rtinteract.graph import recorded
 from rtinteract.kernels.remask import sample_seeds
 from rtinteract.motion import Motion
-from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, only, with_planted_feet
+from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, with_planted_feet
 from rtinteract.placement import WIDTH
-from rtinteract.sampler import check_options, fill_masked, guidance_modulations
+from rtinteract.sampler import check_options, fill_masked, guidance_modulations, together
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
 # Past columns that a decoded frame depends on: the reach of the decoder's convolutions.
@@ -169,22 +169,29 @@ class ReactionStream:
         self._actor_offsets: torch.Tensor | None = None
         self.hop_seconds: deque[float] = deque(maxlen=4096)
 
-    @torch.inference_mode()
     def hop(self, actor_frames: Motion | None) -> Plan:
         """Take ``hop`` frames of the actor (model form; None when they did not arrive) and plan the reaction.
 
         A missing actor goes on as foreseen, then stands; on return the gap is bridged. Raises MotionError on a wrong
         number of frames, skeleton or frame rate.
         """
-        began = time.perf_counter()
+        return hop_together([self], [actor_frames])[0]
+
+    def _poses(self, actor_frames: Motion | None) -> Poses:
+        """The next ``hop`` poses of the actor, checked; nothing has changed yet."""
+        if actor_frames is None:
+            return self._foreseen()
+        if len(actor_frames) != self.config.hop:
+            raise MotionError(f"stream.hop: expected {self.config.hop} frames, got {len(actor_frames)}; use stream.push() for "
+                              "any number")
+        return Poses.of(actor_frames, self.device)
+
+    def _take(self, actor_frames: Motion | None, poses: Poses) -> None:
+        """Let both windows go on by one hop."""
         hop = self.config.hop
         if actor_frames is None:
-            poses = self._foreseen()
             self._missing += hop
         else:
-            if len(actor_frames) != hop:
-                raise MotionError(f"stream.hop: expected {hop} frames, got {len(actor_frames)}; use stream.push() for any number")
-            poses = Poses.of(actor_frames, self.device)
             if self._missing and self._actor.filled > self._missing:
                 self._actor.bridge(self._missing, poses, self._actor_offsets)
             self._missing = 0
@@ -196,7 +203,10 @@ class ReactionStream:
         elif self._start is not None:
             self._reactor.push(self._start[max(0, len(self._start) - hop):].repeated_last(hop - len(self._start)))
         self._heard += hop
-        self._plan = self._make_plan()
+
+    def _planned(self, image: torch.Tensor, frames: Frame, now: int, began: float) -> Plan:
+        """The plan that a decoded image [2, T, J, F] makes, from its frame ``now`` on."""
+        self._plan = self._read_plan(image, frames, now)
         self._hops += 1
         plan = Plan(self._plan[0].motion(self._offsets), self._plan[1].motion(self._actor_offsets), self._heard,
                     time.perf_counter() - began)
@@ -222,40 +232,19 @@ class ReactionStream:
         last = self._actor.poses()
         return last[len(last) - 1:].repeated_last(hop - 1)
 
-    def _anchor(self, actor: Poses, reactor: Poses) -> Frame:
+    def _anchor(self, actor: Poses, reactor: Poses | None) -> Frame:
         """Both canonical frames, taken at the newest poses: how the two stand to each other now is then told exactly, and only
         the way from here on is left to the codes."""
-        return self.pipeline.frames([p.positions[-1] if len(p) else None for p in (actor, reactor)],
+        return self.pipeline.frames([None if p is None else p.positions[-1] for p in (actor, reactor)],
                                     None if self.condition is None else self.condition[0], self.config.seed)
 
-    def _make_plan(self) -> tuple[Poses, Poses]:
-        """Fill the columns past now and read off both people's next ``horizon`` frames."""
-        actor, reactor = self._actor.poses(), self._reactor.poses()
-        frames = self._anchor(actor, reactor)
-        people = [actor, reactor] if len(reactor) else [actor]
-        known = self.pipeline.encode(Poses.stack(people), frames if len(people) == 2 else only(frames, 0))
-        now, config = known.shape[-1], self.pipeline.parts.config.transformer
-        ahead = self.config.horizon // self.pipeline.stride
-        columns = now + ahead
-        codes = torch.full((1, 2, config.parts, columns), config.mask_id, device=self.device)
-        codes[0, :len(people), :, :now] = known
-        heard = torch.arange(columns, device=self.device) < now
-        placement = self.pipeline.placement(frames, [actor, reactor if len(reactor) else None],
-                                            torch.stack([heard, heard & bool(len(reactor))]))
-        full = len(reactor) > 0 and now * self.pipeline.stride == self.config.window
-        filled = fill_masked(
-            self._steady if full else self.pipeline.transformer, codes, self.condition, None, iterations=self.config.iterations,
-            guidance=self.config.guidance, top_k=self.config.top_k, temperature=self.config.temperature,
-            modulations=self._modulations, placement=None if placement is None else placement[None],
-            last=ahead if len(reactor) else None,
-            seeds=sample_seeds(self.config.seed * 1_000_003 + self._hops, 1, self.device))
-        return self._read_plan(filled[0], frames, now)
+    def _alike(self) -> tuple:
+        """What streams must have in common to hop together."""
+        return (id(self.pipeline), replace(self.config, seed=0), self._actor.filled, self._reactor.filled > 0,
+                self.condition is not None)
 
-    def _read_plan(self, codes: torch.Tensor, frames: Frame, now: int) -> tuple[Poses, Poses]:
-        """Both people's poses after column ``now`` of codes [2, S, N], decoded with the past that the decoder looks at."""
-        begin = max(0, now - _CONTEXT) if self._reactor.filled else 0
-        image = self.pipeline.decode_image(codes[..., begin:])
-        now = (now - begin) * self.pipeline.stride
+    def _read_plan(self, image: torch.Tensor, frames: Frame, now: int) -> tuple[Poses, Poses]:
+        """Both people's poses after frame ``now`` of an image [2, T, J, F], decoded with the past that the decoder looks at."""
         if self._offsets is None:
             self._offsets = offsets_of(Poses(*self.pipeline.representation.read(image[1])))
         poses = self.pipeline.pose(image, frames, torch.stack([self._actor_offsets, self._offsets]), anchor=now - 1)
@@ -278,3 +267,70 @@ class ReactionStream:
             poses.positions[now:, 0], poses.rotations[now:], poses.positions[now - 1, 0], poses.rotations[now - 1],
             shown.positions[-1, 0], shown.rotations[-1], self.config.blend)
         return Poses(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)
+
+
+@torch.inference_mode()
+def hop_together(streams: Sequence[ReactionStream], actor_frames: Sequence[Motion | None]) -> list[Plan]:
+    """`ReactionStream.hop` of several streams, those that are alike as one batch: of one model, with the same settings (seeds
+    and prompts may differ) and windows as full.
+
+    A batch costs less than its streams one by one; each plan is what its stream alone would have made, up to the rounding of
+    the matrix products. Raises MotionError before anything has changed where one of the ``actor_frames`` does not fit, and
+    ConfigError unless there is one for each of different streams.
+    """
+    if len(streams) != len(actor_frames) or len({id(s) for s in streams}) != len(streams):
+        raise ConfigError(f"hop_together: expected frames for each of different streams, got {len(streams)} streams and "
+                          f"{len(actor_frames)} lots of frames; a stream hops once at a time")
+    began = time.perf_counter()
+    poses = [s._poses(frames) for s, frames in zip(streams, actor_frames, strict=True)]
+    groups: dict[tuple, list[int]] = {}
+    for i, (stream, frames) in enumerate(zip(streams, actor_frames, strict=True)):
+        stream._take(frames, poses[i])
+        groups.setdefault(stream._alike(), []).append(i)
+    plans: dict[int, Plan] = {}
+    for rows in groups.values():
+        plans |= zip(rows, _plan_alike([streams[i] for i in rows], began), strict=True)
+    return [plans[i] for i in range(len(streams))]
+
+
+def _plan_alike(streams: list[ReactionStream], began: float) -> list[Plan]:
+    """Fill the columns past now of streams that are alike, and read off both people's next ``horizon`` frames."""
+    one = streams[0]
+    pipeline, config = one.pipeline, one.config
+    known = [[w.poses() for w in (s._actor, s._reactor) if w.filled] for s in streams]
+    people = len(known[0])
+    frames = [s._anchor(*k, *[None] * (2 - people)) for s, k in zip(streams, known, strict=True)]
+    seen = pipeline.encode(Poses.stack([p for k in known for p in k]),
+                           Frame(torch.cat([f.yaw[:people] for f in frames]), torch.cat([f.origin[:people] for f in frames])))
+    parts, now = seen.shape[1:]
+    ahead = config.horizon // pipeline.stride
+    codes = torch.full((len(streams), 2, parts, now + ahead), pipeline.parts.config.transformer.mask_id, device=one.device)
+    codes[:, :people, :, :now] = seen.unflatten(0, (len(streams), people))
+    filled = _fill(streams, codes, _placements(streams, frames, known, now, ahead), ahead if people == 2 else None)
+    begin = max(0, now - _CONTEXT) if people == 2 else 0
+    images = pipeline.decode_image(filled[..., begin:].flatten(0, 1)).unflatten(0, (len(streams), 2))
+    return [s._planned(image, frame, (now - begin) * pipeline.stride, began)
+            for s, image, frame in zip(streams, images, frames, strict=True)]
+
+
+def _placements(streams, frames: list[Frame], known: list[list[Poses]], now: int, ahead: int) -> torch.Tensor | None:
+    """What the tokens of each stream are told of where the two stand, [B, 2, N, WIDTH]."""
+    if not streams[0].pipeline.own_frames:
+        return None
+    heard = torch.arange(now + ahead, device=streams[0].device) < now
+    both = torch.stack([heard, heard & (len(known[0]) == 2)])
+    return torch.stack([s.pipeline.placement(f, [k[0], k[1] if len(k) == 2 else None], both)
+                        for s, f, k in zip(streams, frames, known, strict=True)])
+
+
+def _fill(streams: list[ReactionStream], codes: torch.Tensor, placement: torch.Tensor | None, last: int | None) -> torch.Tensor:
+    """The codes [B, 2, S, N] with the columns past now filled."""
+    one = streams[0]
+    config, alone = one.config, len(streams) == 1
+    full = last is not None and codes.shape[-1] * one.pipeline.stride == config.window + config.horizon
+    condition = None if one.condition is None else torch.cat([s.condition for s in streams])
+    return fill_masked(
+        one._steady if full and alone else one.pipeline.transformer, codes, condition, None, iterations=config.iterations,
+        guidance=config.guidance, top_k=config.top_k, temperature=config.temperature,
+        modulations=one._modulations if alone else together([s._modulations for s in streams]), placement=placement, last=last,
+        seeds=torch.cat([sample_seeds(s.config.seed * 1_000_003 + s._hops, 1, one.device) for s in streams]))

@@ -8,7 +8,7 @@ from synthetic import meeting, walker
 import rtinteract
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.motion import Motion
-from rtinteract.stream import play, shown
+from rtinteract.stream import hop_together, play, shown
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +134,37 @@ def test_a_bad_frame_leaves_the_stream_usable(model):
     plan = stream.hop(actor[8:12])
     assert plan.start == 12
     assert isinstance(plan.reactor, Motion)
+
+
+def test_streams_that_hop_together_plan_what_each_would_alone(model):
+    actors = [walker(3.0), walker(3.0, speed=0.5), meeting(3.0)[0], walker(3.0, speed=0.2)]
+    prompts = ["two people shake hands", "someone waves", None, None]
+
+    def streams():
+        return [model.stream(text, iterations=2, window=16, horizon=8, seed=i) for i, text in enumerate(prompts)]
+
+    alone = [stream.push(actor) for stream, actor in zip(streams(), actors, strict=True)]
+    group = streams()
+    for k in range(len(alone[0])):
+        plans = hop_together(group, [actor[4 * k:4 * k + 4] for actor in actors])
+        for plan, other in zip(plans, alone, strict=True):
+            assert plan.start == other[k].start
+            assert np.abs(plan.reactor.positions - other[k].reactor.positions).max() < 1e-3
+            assert np.abs(plan.actor.positions - other[k].actor.positions).max() < 1e-3
+
+
+def test_streams_join_a_hop_whatever_they_heard_before(model):
+    early, late = model.stream(iterations=1), model.stream(iterations=1)
+    early.push(walker(1.0))
+    first, second = hop_together([early, late], [None, walker(1.0)[:4]])
+    assert first.start == 4 * 7 + 4 and second.start == 4
+
+
+def test_a_wrong_partner_leaves_all_streams_of_a_hop_as_they_were(model):
+    fine, wrong = model.stream(iterations=1), model.stream(iterations=1)
+    fine.push(walker(1.0)[:8])
+    with pytest.raises(MotionError, match="expected 4 frames, got 3"):
+        hop_together([fine, wrong], [walker(1.0)[8:12], walker(1.0)[:3]])
+    with pytest.raises(ConfigError, match="different streams"):
+        hop_together([fine, fine], [walker(1.0)[8:12]] * 2)
+    assert fine.hop(walker(1.0)[8:12]).start == 12
