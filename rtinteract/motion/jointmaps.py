@@ -5,61 +5,30 @@ from __future__ import annotations
 import re
 
 from rtinteract.errors import SkeletonError
+from rtinteract.motion.presets import TABLES
 from rtinteract.skeleton import SMPL22_JOINTS, Skeleton
 
 
-def _sided(midline, sided):
-    table = dict(midline)
-    for smpl, (left, right) in sided.items():
-        table[f"left_{smpl}"], table[f"right_{smpl}"] = left, right
-    return table
+def _bare(joint: str) -> str:
+    """A joint's name without its namespace."""
+    return re.split(r"[:|]", joint)[-1]
 
 
-CMU_ASF = _sided(
-    {"pelvis": "root", "spine1": "lowerback", "spine2": "upperback", "spine3": "thorax", "neck": "lowerneck", "head": "head"},
-    {"hip": ("lfemur", "rfemur"), "knee": ("ltibia", "rtibia"), "ankle": ("lfoot", "rfoot"), "foot": ("ltoes", "rtoes"),
-     "collar": ("lclavicle", "rclavicle"), "shoulder": ("lhumerus", "rhumerus"), "elbow": ("lradius", "rradius"),
-     "wrist": ("lhand", "rhand")})
-CMU_BVH = _sided(
-    {"pelvis": "Hips", "spine1": "LowerBack", "spine2": "Spine", "spine3": "Spine1", "neck": "Neck", "head": "Head"},
-    {"hip": ("LeftUpLeg", "RightUpLeg"), "knee": ("LeftLeg", "RightLeg"), "ankle": ("LeftFoot", "RightFoot"),
-     "foot": ("LeftToeBase", "RightToeBase"), "collar": ("LeftShoulder", "RightShoulder"), "shoulder": ("LeftArm", "RightArm"),
-     "elbow": ("LeftForeArm", "RightForeArm"), "wrist": ("LeftFingerBase", "RightFingerBase")})
-_MIXAMO_SIDED = {
-    "hip": ("LeftUpLeg", "RightUpLeg"), "knee": ("LeftLeg", "RightLeg"), "ankle": ("LeftFoot", "RightFoot"),
-    "foot": ("LeftToeBase", "RightToeBase"), "collar": ("LeftShoulder", "RightShoulder"), "shoulder": ("LeftArm", "RightArm"),
-    "elbow": ("LeftForeArm", "RightForeArm"), "wrist": ("LeftHand", "RightHand")}
-MIXAMO = _sided({"pelvis": "Hips", "spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2", "neck": "Neck", "head": "Head"},
-                _MIXAMO_SIDED)
-ANIMATED_DRAWINGS = _sided(
-    {"pelvis": "Hips", "spine1": "Spine", "spine2": "Spine2", "spine3": "Spine3", "neck": "Neck", "head": "Head"}, _MIXAMO_SIDED)
-SMPL = {j: j for j in SMPL22_JOINTS}
-TABLES = {"smpl22": SMPL, "cmu-asf": CMU_ASF, "cmu-bvh": CMU_BVH, "animated-drawings": ANIMATED_DRAWINGS, "mixamo": MIXAMO}
+_ALIASES = TABLES["aliases"]
+_FAMILIES = {"smpl22": {j: j for j in SMPL22_JOINTS}, **TABLES["families"], **{
+    name: {j["role"]: _bare(j["name"]) for j in table["joints"] if j["role"]} for name, table in TABLES["presets"].items()}}
 
 # Without these a body cannot be posed; the others are filled from their neighbours.
 REQUIRED = ("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_shoulder",
             "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "head")
-_LIMBS = {
-    "hip": ("upleg", "upperleg", "thigh", "femur", "hip", "legupper", "hipjoint"),
-    "knee": ("leg", "lowerleg", "shin", "calf", "tibia", "knee", "lowleg", "leglower"),
-    "ankle": ("foot", "ankle"),
-    "foot": ("toebase", "toe", "toes", "ball", "toe0", "footindex"),
-    "collar": ("shoulder", "collar", "clavicle", "clavicular"),
-    "shoulder": ("arm", "upperarm", "uparm", "humerus", "armupper", "shoulder"),
-    "elbow": ("forearm", "lowerarm", "elbow", "radius", "lowarm", "armlower"),
-    "wrist": ("hand", "wrist"),
-}
-_MIDLINE = {"pelvis": ("hips", "pelvis", "hip", "root"), "neck": ("neck", "neck1", "lowerneck", "neck01"), "head": ("head",)}
-_NOISE = ("bip01", "bip001", "def", "jnt", "bone", "joint", "j")
-_SHORT_SIDE = re.compile(r"^[lr](femur|tibia|foot|toes|clavicle|humerus|radius|hand|wrist|thigh|shin|knee|ankle|elbow|"
-                         r"shoulder|hip)$")
-_SPINE = re.compile(r"^(spine|chest|upperchest|torso|abdomen|lowerback|upperback|thorax|back|waist)\d*$")
+_SHORT_SIDE = re.compile(rf"^[lr]({'|'.join(_ALIASES['short_sided'])})$")
+_SPINE = re.compile(rf"^({'|'.join(_ALIASES['spine'])})\d*$")
 
 
 def _plain(name: str) -> tuple[str, str]:
     """(side "left" | "right" | "", the name without its side, namespace and punctuation)."""
-    word = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.split(r"[:|]", name)[-1])
-    parts = [p for p in re.split(r"[^A-Za-z0-9]+", word.lower()) if p and p not in _NOISE]
+    word = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", _bare(name))
+    parts = [p for p in re.split(r"[^A-Za-z0-9]+", word.lower()) if p and p not in _ALIASES["noise"]]
     side = ""
     for mark, which in (("left", "left"), ("right", "right"), ("l", "left"), ("r", "right")):
         if not side and mark in parts and len(parts) > 1:
@@ -79,12 +48,12 @@ def _guess(skeleton: Skeleton) -> dict[str, str]:
     for joint in skeleton.joints:
         plain.setdefault(_plain(joint), joint)
     found: dict[str, str] = {}
-    for smpl, aliases in _MIDLINE.items():
+    for smpl, aliases in _ALIASES["midline"].items():
         name = next((plain["", a] for a in aliases if ("", a) in plain), None)
         if name:
             found[smpl] = name
     for side in ("left", "right"):
-        for smpl, aliases in _LIMBS.items():
+        for smpl, aliases in _ALIASES["sided"].items():
             taken = set(found.values())
             name = next((plain[side, a] for a in aliases if (side, a) in plain and plain[side, a] not in taken), None)
             if name:
@@ -100,8 +69,8 @@ def _guess(skeleton: Skeleton) -> dict[str, str]:
 
 
 def _family(skeleton: Skeleton) -> dict[str, str] | None:
-    joints = {re.split(r"[:|]", j)[-1]: j for j in skeleton.joints}
-    for table in TABLES.values():
+    joints = {_bare(j): j for j in skeleton.joints}
+    for table in _FAMILIES.values():
         if set(table.values()) <= set(joints):
             return {smpl: joints[j] for smpl, j in table.items()}
     return None

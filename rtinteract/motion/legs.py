@@ -1,4 +1,4 @@
-"""Two-bone legs: ankles kept in place when thigh and shin have another proportion."""
+"""Two-bone limbs: legs that keep their ankles on a body of other proportions, arms that reach for a place."""
 
 from __future__ import annotations
 
@@ -11,41 +11,51 @@ def _unit(v):
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
 
 
-def _frame(along, side):
-    """Quaternions of frames with y along ``along`` [T, 3] and x toward ``side`` [T, 3], which is made square to it."""
-    y = _unit(along)
-    x = _unit(side - (side * y).sum(-1, keepdims=True) * y)
-    return R.from_matrix(np.stack([x, y, np.cross(x, y)], -1))
+def bend_of(upper, lower):
+    """(hinge axis [T, 3], bend [T] in radians, 0 when straight) of a limb's two bones [T, 3]."""
+    across = np.cross(upper, lower)
+    return _unit(across), np.arctan2(np.linalg.norm(across, axis=-1), (upper * lower).sum(-1))
+
+
+def lean_of(bend, upper, lower):
+    """Angle [T] between the upper bone and the line from the limb's first joint to its last, from the bones' lengths."""
+    return np.arctan2(lower * np.sin(bend), upper + lower * np.cos(bend))
 
 
 def hold_feet(turns: dict, positions, roles, source_rest, target_rest, target_roles) -> None:
     """Turn hips and knees (in place) so that hip-to-ankle is the source's, scaled with that leg's length.
 
-    The knee keeps its side, measured about the hip-to-ankle line from the pelvis's left, and the foot its world rotation. All
-    of it depends on the hip-to-ankle vector and that angle alone, so going back undoes it exactly; and what the source can
-    reach, the target can.
+    The leg stays in its plane and the foot keeps its world rotation. By the law of cosines the ankle's distance fixes
+    (sin(bend / 2))^2 times both lengths, whatever their proportion: a straight leg stays straight, going back undoes it
+    exactly, and what the source can reach, the target can.
     """
     for side in ("left", "right"):
-        hip, knee, ankle = (positions[:, roles[f"{side}_{j}"]] for j in ("hip", "knee", "ankle"))
+        places = [positions[:, roles[f"{side}_{j}"]] for j in ("hip", "knee", "ankle")]
         rest = [target_rest[target_roles[f"{side}_{j}"]] for j in ("hip", "knee", "ankle")]
-        thigh, shin = np.linalg.norm(rest[1] - rest[0]), np.linalg.norm(rest[2] - rest[1])
         own = [source_rest[roles[f"{side}_{j}"]] for j in ("hip", "knee", "ankle")]
-        scale = (thigh + shin) / (np.linalg.norm(own[1] - own[0]) + np.linalg.norm(own[2] - own[1]))
-        line = ankle - hip
-        axis = _unit(line)
-        distance = np.clip(np.linalg.norm(line, axis=-1, keepdims=True) * scale, abs(thigh - shin) + 1e-9, thigh + shin)
-        a = (thigh ** 2 - shin ** 2 + distance ** 2) / (2 * np.maximum(distance, 1e-9))
-        height = np.sqrt(np.maximum(thigh ** 2 - a ** 2, 0.0))
-        out = knee - hip
-        out = out - (out * axis).sum(-1, keepdims=True) * axis
-        if np.abs(np.linalg.norm(knee - hip, axis=-1) * scale - thigh).max() < 1e-9 and (
-                np.abs(np.linalg.norm(ankle - knee, axis=-1) * scale - shin).max() < 1e-9):
-            continue
-        straight = np.linalg.norm(out, axis=-1, keepdims=True) < 1e-6
-        forward = R.rotate(turns[f"{side}_hip"], np.broadcast_to(np.array([0.0, 0.0, 1.0]), out.shape))
-        out = _unit(np.where(straight, forward - (forward * axis).sum(-1, keepdims=True) * axis, out))
-        new_knee = axis * a + out * height
-        bend = np.cross(axis, out)
-        for joint, old, new in (("hip", knee - hip, new_knee), ("knee", ankle - knee, axis * distance - new_knee)):
-            turn = R.multiply(_frame(new, bend), R.inverse(_frame(old, bend)))
-            turns[f"{side}_{joint}"] = R.multiply(turn, turns[f"{side}_{joint}"])
+        thigh, shin = (np.linalg.norm(rest[k + 1] - rest[k]) for k in (0, 1))
+        own_thigh, own_shin = (np.linalg.norm(own[k + 1] - own[k]) for k in (0, 1))
+        scale = (thigh + shin) / (own_thigh + own_shin)
+        hinge, bend = bend_of(places[1] - places[0], places[2] - places[1])
+        new = 2 * np.arcsin(np.minimum(scale * np.sqrt(own_thigh * own_shin / (thigh * shin)) * np.sin(bend / 2), 1.0))
+        lean = lean_of(bend, own_thigh, own_shin) - lean_of(new, thigh, shin)
+        for joint, angle in (("hip", lean), ("knee", lean + new - bend)):
+            turns[f"{side}_{joint}"] = R.multiply(R.from_axis_angle(hinge * angle[:, None]), turns[f"{side}_{joint}"])
+
+
+def reach(upper, lower, target, hinge_at_rest):
+    """Turns ([T, 4], [T, 4]) of a limb's two bones [T, 3] that bring its end to ``target`` [T, 3], measured from its start.
+
+    A target out of reach is approached along its line. ``hinge_at_rest`` [T, 3] is the axis about which a straight limb bends.
+    """
+    first, second = np.linalg.norm(upper, axis=-1), np.linalg.norm(lower, axis=-1)
+    hinge, bend = bend_of(upper, lower)
+    line = upper + lower
+    fallback = _unit(hinge_at_rest - (hinge_at_rest * _unit(line)).sum(-1, keepdims=True) * _unit(line))
+    hinge = np.where((np.sin(bend) < 1e-2)[:, None], fallback, hinge)
+    distance = np.clip(np.linalg.norm(target, axis=-1), np.abs(first - second), first + second)
+    cosine = (distance ** 2 - first ** 2 - second ** 2) / (2 * first * second)
+    new = np.arccos(np.clip(cosine, -1.0, 1.0))
+    aim = R.between(line, target)
+    lean = lean_of(bend, first, second) - lean_of(new, first, second)
+    return tuple(R.multiply(aim, R.from_axis_angle(hinge * angle[:, None])) for angle in (lean, lean + new - bend))

@@ -112,8 +112,18 @@ def _pelvis(roles, parents, offsets):
     return snapped if R.angle(q, snapped) < _SNAP * 2 else q
 
 
-def calibrate(joints, parents, offsets, end_sites, roles: dict[str, int]) -> np.ndarray:
-    """Local rotations [J, 4] of the canonical T-pose for the joints that ``roles`` (SMPL-22 joint -> index) name."""
+def calibrate(joints, parents, offsets, end_sites, roles: dict[str, int], rest=None) -> np.ndarray:
+    """Local rotations [J, 4] of the canonical T-pose for the joints that ``roles`` (SMPL-22 joint -> index) name.
+
+    ``rest`` [J, 4]: local rotations of a pose in which the body stands somehow, as an engine's reference pose does; without it
+    that is the pose of zero rotations.
+    """
+    standing = R.identity((len(joints),))
+    if rest is not None:
+        for j, p in enumerate(parents):
+            standing[j] = rest[j] if p < 0 else R.multiply(standing[p], rest[j])
+        offsets = np.stack([v if p < 0 else R.rotate(standing[p], v) for v, p in zip(offsets, parents, strict=True)])
+        end_sites = {j: R.rotate(standing[j], tip) for j, tip in end_sites.items()}
     by_joint = {j: role for role, j in roles.items()}
     turns = R.identity((len(joints),))
     for j, p in enumerate(parents):
@@ -133,6 +143,7 @@ def calibrate(joints, parents, offsets, end_sites, roles: dict[str, int]) -> np.
         if role in _EXACT or off > _LOOSE.get(role.split("_")[-1], _LOOSE_TRUNK):
             turns[j] = R.multiply(R.between(own, wanted), turns[j])
     _thumbs_forward(joints, parents, offsets, roles, turns)
+    turns = R.multiply(turns, standing)
     local = turns.copy()
     for j, p in enumerate(parents):
         if p >= 0:

@@ -151,37 +151,45 @@ def _target_turns(skeleton, roles, turns, rest_turns, frames):
     """World rotations [T, J, 4] of the target: mapped joints as the source turns, trunk joints between shared out, the rest
     carried by their parents."""
     by_joint = {j: role for role, j in roles.items()}
-    away = [None] * len(skeleton)
-    for j, p in enumerate(skeleton.parents):
-        role = by_joint.get(j)
-        if role is not None:
-            away[j] = turns[role]
-        elif p < 0:
-            away[j] = turns["pelvis"]
-        else:
-            away[j] = away[p]
-    trunk = [roles[r] for r in TRUNK if r in roles]
+    between = {}
+    trunk = [r for r in TRUNK if r in roles]
     for top, bottom in zip(trunk, trunk[1:], strict=False):
-        path = chain(skeleton.parents, top, bottom)
-        for k, j in enumerate(path[:-1], 1):
-            away[j] = R.slerp(away[top], away[bottom], np.full(frames, k / len(path)))
+        path = chain(skeleton.parents, roles[top], roles[bottom])
+        between.update({j: (top, bottom, k / len(path)) for k, j in enumerate(path[:-1], 1)})
+    away = []
+    for j, p in enumerate(skeleton.parents):
+        if j in by_joint:
+            away.append(turns[by_joint[j]])
+        elif j in between:
+            top, bottom, share = between[j]
+            away.append(R.slerp(turns[top], turns[bottom], np.full(frames, share)))
+        else:
+            away.append(turns["pelvis"] if p < 0 else away[p])
     return np.stack([R.multiply(a, np.broadcast_to(rest_turns[j], a.shape)) for j, a in enumerate(away)], 1)
 
 
-def _lengths(places, roles):
-    """(leg length, mid-hip place, sole below mid-hip) of a T-pose's places [J, 3]."""
+def _lengths(places, roles, soles):
+    """(leg length, ``soles`` below the middle of the hips) of a T-pose's places [J, 3]."""
     at = {r: places[j] for r, j in roles.items()}
     leg = np.mean([np.linalg.norm(at[f"{s}_knee"] - at[f"{s}_hip"]) + np.linalg.norm(at[f"{s}_ankle"] - at[f"{s}_knee"])
                    for s in ("left", "right")])
-    middle = 0.5 * (at["left_hip"] + at["right_hip"])
-    return leg, middle, middle[1] - places[:, 1].min()
+    return leg, 0.5 * (at["left_hip"] + at["right_hip"])[1] - min(at[r][1] for r in soles)
 
 
-def retarget(motion: Motion, skeleton: Skeleton, joint_map=None, *, keep_feet: bool = True, scale_root: bool = True) -> Motion:
+def leg_scale(skeleton: Skeleton, joint_map=None) -> float:
+    """Leg length of ``skeleton`` in legs of the average SMPL-22 body."""
+    soles = ("left_ankle", "right_ankle")
+    bodies = ((skeleton, joint_map_of(skeleton, joint_map)), (SMPL22, joint_map_of(SMPL22)))
+    own, average = (_lengths(forward_kinematics(s, np.zeros((1, 3)), s.tpose[None])[0], roles, soles)[0] for s, roles in bodies)
+    return float(own / average)
+
+
+def retarget(motion: Motion, skeleton: Skeleton, joint_map=None, *, keep_feet: bool = True,
+             scale_root: bool | float = True) -> Motion:
     """The same movement on another skeleton; rotations, twist included, go through the two T-poses.
 
-    The middle of the hips moves over the ground as the source's, scaled with leg length (``scale_root``), and stands as high
-    over its soles; ``keep_feet`` bends the legs so that the ankles keep the source's places (scaled) where thigh and shin are
+    The middle of the hips moves over the ground as the source's, scaled with leg length (``scale_root``; a number scales by
+    that, which two people of one pair must share), and stands as high over its soles; ``keep_feet`` bends the legs so that the ankles keep the source's places (scaled) where thigh and shin are
     of another proportion. ``joint_map`` ({SMPL-22 joint: joint}) names the joints of whichever skeleton has them. Retargeting
     back undoes it. Raises SkeletonError when a skeleton cannot be matched.
     """
@@ -190,15 +198,17 @@ def retarget(motion: Motion, skeleton: Skeleton, joint_map=None, *, keep_feet: b
     turns = fill(away)
     target_rest, rest_turns = forward_kinematics(skeleton, np.zeros((1, 3)), skeleton.tpose[None], with_rotations=True)
     target_rest, rest_turns = target_rest[0], rest_turns[0]
-    leg, _, drop = _lengths(source_rest, source_roles)
-    target_leg, target_middle, target_drop = _lengths(target_rest, target_roles)
+    feet = [f"{s}_foot" for s in ("left", "right")]
+    soles = feet if set(feet) <= source_roles.keys() & target_roles.keys() else ["left_ankle", "right_ankle"]
+    leg, drop = _lengths(source_rest, source_roles, soles)
+    target_leg, target_drop = _lengths(target_rest, target_roles, soles)
     scale = target_leg / leg
     if keep_feet:
         hold_feet(turns, motion.positions, source_roles, source_rest, target_rest, target_roles)
     world = _target_turns(skeleton, target_roles, turns, rest_turns, len(motion))
     local = _locals(world, skeleton.parents)
     middle = 0.5 * (motion.positions[:, source_roles["left_hip"]] + motion.positions[:, source_roles["right_hip"]])
-    ground = scale if scale_root else 1.0
+    ground = (scale if scale_root else 1.0) if isinstance(scale_root, bool) else float(scale_root)
     middle = middle * (ground, scale, ground) + (0.0, target_drop - scale * drop, 0.0)
     places = forward_kinematics(skeleton, np.zeros((len(motion), 3)), local)
     root = middle - 0.5 * (places[:, target_roles["left_hip"]] + places[:, target_roles["right_hip"]])
