@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from rtinteract.capture import Graphs
 from rtinteract.checkpoint import ModelParts
 from rtinteract.codec import Codec
 from rtinteract.errors import MotionError
@@ -90,6 +91,7 @@ class Pipeline:
         self.transformer = narrowed(parts.transformer, dtype, ("prior",))
         self.stride = parts.config.codec.frames_per_column
         self.own_frames = parts.config.transformer.placement
+        self.graphs = Graphs()
 
     def frames(self, anchors: list[torch.Tensor | None], condition: torch.Tensor | None, seed: int) -> Frame:
         """Both people's canonical frames (yaw [2], origin [2, 3]) from their positions [22, 3] at the anchor, None if unknown.

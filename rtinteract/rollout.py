@@ -12,8 +12,9 @@ import torch
 
 from rtinteract import rotation as R
 from rtinteract.errors import Cancelled
+from rtinteract.fill import Draw, fill_and_decode
 from rtinteract.pipeline import Pipeline, Poses, offsets_of, only, with_planted_feet
-from rtinteract.sampler import sample_codes
+from rtinteract.sampler import check_options, guidance_modulations, sample_codes, seeds_of
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
 # Frames of the past that a further window begins with, and frames over which corrections at a kept frame fade.
@@ -203,13 +204,9 @@ def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> Non
                            device=pipeline.device)
         for row, window in enumerate(windows):
             codes[row, :, :, :window.columns] = window.tokens(config.transformer.mask_id)
-        filled = sample_codes(
-            pipeline.transformer, codes, None if condition is None else condition[active], lengths,
-            iterations=sampling.iterations, guidance=sampling.guidance, top_k=sampling.top_k,
-            temperature=sampling.temperature, seed=[w.seed for w in windows],
-            placement=torch.stack([w.placement(codes.shape[-1]) for w in windows]) if pipeline.own_frames else None,
-            progress=_stage(sampling, turn, rounds))
-        _decode_all(pipeline, windows, filled)
+        placement = torch.stack([w.placement(codes.shape[-1]) for w in windows]) if pipeline.own_frames else None
+        _fill(pipeline, windows, codes, None if condition is None else condition[active], lengths, placement, sampling,
+              _stage(sampling, turn, rounds))
     if sampling.feet:
         for scene in scenes:
             scene.plant()
@@ -225,6 +222,24 @@ def _stage(sampling: Sampling, turn: int, rounds: int):
             raise Cancelled(f"cancelled at iteration {turn * steps + step} of {rounds * steps}")
 
     return report
+
+
+def _fill(pipeline: Pipeline, windows: list[_WindowOf], codes: torch.Tensor, condition: torch.Tensor | None,
+          lengths: torch.Tensor, placement: torch.Tensor | None, sampling: Sampling, progress) -> None:
+    """Fill and decode codes [B, 2, S, N] of windows, at once where they are of one length and nobody looks on."""
+    draw = Draw(sampling.iterations, sampling.guidance, sampling.top_k, sampling.temperature)
+    seeds = [w.seed for w in windows]
+    if progress is None and all(w.columns == codes.shape[-1] for w in windows):
+        check_options(**draw._asdict())
+        images = fill_and_decode(pipeline, codes, condition,
+                                 guidance_modulations(pipeline.transformer, condition, len(codes), draw.guidance), draw,
+                                 seeds_of(seeds, len(codes), codes.device), placement=placement)[1]
+        for window, image in zip(windows, images, strict=True):
+            window.take(image)
+        return
+    filled = sample_codes(pipeline.transformer, codes, condition, lengths, **draw._asdict(), seed=seeds, placement=placement,
+                          progress=progress)
+    _decode_all(pipeline, windows, filled)
 
 
 def _decode_all(pipeline: Pipeline, windows: list[_WindowOf], filled: torch.Tensor) -> None:

@@ -42,7 +42,7 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     expected = (iterations, *codes.shape, transformer.config.codes)
     if noise is not None and tuple(noise.shape) != expected:
         raise RtInteractError(f"noise: expected [I, B, 2, S, N, K] = {list(expected)}, got {list(noise.shape)}")
-    seeds = _seeds(seed, codes.shape[0], codes.device)
+    seeds = seeds_of(seed, codes.shape[0], codes.device)
     padded = bool((lengths < codes.shape[-1]).any())
     filled = fill_masked(transformer, codes, condition, lengths if padded else None, iterations=iterations, guidance=guidance,
                          top_k=top_k, temperature=temperature, seeds=seeds, noise=noise, progress=progress,
@@ -114,7 +114,8 @@ def together(modulations: Sequence):
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
-def _seeds(seed, batch: int, device) -> Tensor:
+def seeds_of(seed, batch: int, device) -> Tensor:
+    """Seeds int64 [B] as `sample_codes` takes them from an int or one int a sample. RtInteractError for anything else."""
     if isinstance(seed, bool) or (not isinstance(seed, int | Tensor) and not isinstance(seed, Sequence)):
         raise RtInteractError(f"seed: expected an int, or one int a sample, got {type(seed).__name__}")
     if isinstance(seed, int):

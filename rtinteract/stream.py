@@ -18,12 +18,13 @@ from rtinteract import rotation as R
 from rtinteract.blend import take_over
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame
+from rtinteract.fill import Draw, fill_and_decode
 from rtinteract.graph import recorded
 from rtinteract.kernels.remask import sample_seeds
 from rtinteract.motion import Motion
 from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, with_planted_feet
 from rtinteract.placement import WIDTH
-from rtinteract.sampler import check_options, fill_masked, guidance_modulations, together
+from rtinteract.sampler import check_options, guidance_modulations, together
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
 # Past columns that a decoded frame depends on: the reach of the decoder's convolutions.
@@ -306,9 +307,8 @@ def _plan_alike(streams: list[ReactionStream], began: float) -> list[Plan]:
     ahead = config.horizon // pipeline.stride
     codes = torch.full((len(streams), 2, parts, now + ahead), pipeline.parts.config.transformer.mask_id, device=one.device)
     codes[:, :people, :, :now] = seen.unflatten(0, (len(streams), people))
-    filled = _fill(streams, codes, _placements(streams, frames, known, now, ahead), ahead if people == 2 else None)
     begin = max(0, now - _CONTEXT) if people == 2 else 0
-    images = pipeline.decode_image(filled[..., begin:].flatten(0, 1)).unflatten(0, (len(streams), 2))
+    images = _fill(streams, codes, _placements(streams, frames, known, now, ahead), ahead if people == 2 else None, begin)
     return [s._planned(image, frame, (now - begin) * pipeline.stride, began)
             for s, image, frame in zip(streams, images, frames, strict=True)]
 
@@ -323,14 +323,15 @@ def _placements(streams, frames: list[Frame], known: list[list[Poses]], now: int
                         for s, f, k in zip(streams, frames, known, strict=True)])
 
 
-def _fill(streams: list[ReactionStream], codes: torch.Tensor, placement: torch.Tensor | None, last: int | None) -> torch.Tensor:
-    """The codes [B, 2, S, N] with the columns past now filled."""
+def _fill(streams: list[ReactionStream], codes: torch.Tensor, placement: torch.Tensor | None, last: int | None,
+          begin: int) -> torch.Tensor:
+    """The image [B, 2, T, J, F] of codes [B, 2, S, N] with the columns past now filled, from column ``begin`` on."""
     one = streams[0]
     config, alone = one.config, len(streams) == 1
     full = last is not None and codes.shape[-1] * one.pipeline.stride == config.window + config.horizon
-    condition = None if one.condition is None else torch.cat([s.condition for s in streams])
-    return fill_masked(
-        one._steady if full and alone else one.pipeline.transformer, codes, condition, None, iterations=config.iterations,
-        guidance=config.guidance, top_k=config.top_k, temperature=config.temperature,
-        modulations=one._modulations if alone else together([s._modulations for s in streams]), placement=placement, last=last,
-        seeds=torch.cat([sample_seeds(s.config.seed * 1_000_003 + s._hops, 1, one.device) for s in streams]))
+    return fill_and_decode(
+        one.pipeline, codes, None if one.condition is None else torch.cat([s.condition for s in streams]),
+        one._modulations if alone else together([s._modulations for s in streams]),
+        Draw(config.iterations, config.guidance, config.top_k, config.temperature),
+        torch.cat([sample_seeds(s.config.seed * 1_000_003 + s._hops, 1, one.device) for s in streams]),
+        placement=placement, last=last, begin=begin, transformer=one._steady if full and alone else None)[1]
