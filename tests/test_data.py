@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from rtinteract.training.data import Augmentation, Pool, crops, mirrored, statistics, whole
+from rtinteract.training.data import Augmentation, Pool, crops, lateness, mirrored, statistics, whole
 from rtinteract.training.text import swap_sides
 
 from rtinteract import rotation as R
@@ -194,3 +194,22 @@ def test_whole_clips_are_cut_to_columns():
 def test_texts_are_mirrored_once(text, swapped):
     assert swap_sides(text) == swapped
     assert swap_sides(swapped) == text
+
+
+def test_who_is_late_is_where_they_were_and_makes_it_good():
+    pool, plain = pair_pool(), replace(Augmentation.none(), late=1.0, late_s=(0.5, 0.5), catch_up=(0.5, 0.5))
+    late = lateness(torch.tensor([True, False]), 60, 20, plain, g())
+    assert late[1].abs().max() == 0 and late[:, 0].abs().max() == 0
+    assert torch.equal(late[0, 1, :21], torch.full((21,), 15.0)) and late[0, 1, 50:].abs().max() == 0
+    own = torch.zeros(2, dtype=torch.int64)
+    on_time, behind = (crops(pool, 2, 60, plain, g(5), actor=own, anchor=own, late=x) for x in (None, late))
+    assert torch.allclose(on_time.positions[1], behind.positions[1])
+    assert torch.allclose(on_time.positions[0, 0], behind.positions[0, 0])
+    assert torch.allclose(on_time.positions[0, 1, 1:6], behind.positions[0, 1, 16:21], atol=1e-5)
+    assert torch.allclose(on_time.positions[0, 1, 50:], behind.positions[0, 1, 50:], atol=1e-5)
+
+
+def test_who_is_ahead_waits():
+    a = replace(Augmentation.none(), late=1.0, late_s=(-0.5, -0.5), catch_up=(0.5, 0.5))
+    late = lateness(torch.tensor([True]), 60, 20, a, g())[0, 1]
+    assert late[0] == -15 and late.max() == 0 and (late.diff() >= 0).all()

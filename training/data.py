@@ -36,6 +36,10 @@ class Augmentation:
     along, with share ``curve`` the way bends by up to ``curve_rad_s`` radians a second. With people in one shared frame a
     solo person stands elsewhere, up to ``elsewhere_m`` metres away and turned at will, with share ``elsewhere``: so a second
     person looks to the codec.
+
+    Nobody in a clip misses the moment, so a model that once did would not know how to go on: with share ``late`` the second
+    person of a pair is behind by ``late_s`` seconds (ahead where negative) up to a given frame, and makes it good from there on
+    by moving ``catch_up`` faster (slower).
     """
 
     mirror: float = 0.5
@@ -49,6 +53,9 @@ class Augmentation:
     curve_rad_s: float = 1.5
     elsewhere: float = 0.5
     elsewhere_m: float = 3.0
+    late: float = 0.0
+    late_s: tuple[float, float] = (-0.3, 1.3)
+    catch_up: tuple[float, float] = (0.3, 0.7)
 
     @classmethod
     def none(cls) -> Augmentation:
@@ -122,18 +129,19 @@ class Pool:
         return max(FRAMES_PER_COLUMN, min(frames, most // FRAMES_PER_COLUMN * FRAMES_PER_COLUMN))
 
     def poses(self, clip: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Roots [B, P, T, 3] and rotations [B, P, T, 22, 4] at frame times [B, T] (fractions by slerp) of clips [B]."""
-        last = (self.lengths[clip] - 1)[:, None]
+        """Roots [B, P, T, 3] and rotations [B, P, T, 22, 4] at frame times [B, T] or [B, P, T] of clips [B]; slerp between frames."""
+        times = times if times.dim() == 3 else times[:, None].expand(-1, self.people, -1)
+        last = (self.lengths[clip] - 1)[:, None, None]
         times = torch.minimum(times.clamp(min=0), last.to(times.dtype))
         low = times.floor().long()
         part = (times - low)[..., None]
         high = torch.minimum(low + 1, last)
-        at, to = self.starts[clip][:, None] + low, self.starts[clip][:, None] + high
-        root = torch.lerp(self.root[at], self.root[to], part[..., None])
-        rotations = self.rotations[at]
+        person, first = torch.arange(self.people)[:, None], self.starts[clip][:, None, None]
+        root = torch.lerp(self.root[first + low, person], self.root[first + high, person], part)
+        rotations = self.rotations[first + low, person]
         if bool((part > 0).any()):
-            rotations = R.normalize(R.slerp(rotations, self.rotations[to], part[..., None]))
-        return root.transpose(1, 2), rotations.transpose(1, 2)
+            rotations = R.normalize(R.slerp(rotations, self.rotations[first + high, person], part))
+        return root, rotations
 
 
 def uniform(g: torch.Generator, shape, low: float, high: float) -> torch.Tensor:
@@ -180,6 +188,16 @@ def varied(root: torch.Tensor, rotations: torch.Tensor, a: Augmentation, g: torc
     return root, rotations
 
 
+def lateness(chosen: torch.Tensor, frames: int, now: int, a: Augmentation, g: torch.Generator) -> torch.Tensor:
+    """Frames [B, 2, T] by which each person is late, see `Augmentation`: the second one up to frame ``now``, where ``chosen`` [B]
+    and the draw says so."""
+    batch = len(chosen)
+    behind = uniform(g, (batch,), *a.late_s) * FPS * (chosen & (torch.rand(batch, generator=g) < a.late))
+    good = uniform(g, (batch, 1), *a.catch_up) * (torch.arange(frames) - now).clamp(min=0)
+    second = behind.sign()[:, None] * (behind.abs()[:, None] - good).clamp(min=0)
+    return torch.stack([torch.zeros_like(second), second], 1)
+
+
 def _elsewhere(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
     """The frame of an imagined partner, where the draw says so: the person then stands away from its origin."""
     batch = len(frame.yaw)
@@ -191,8 +209,8 @@ def _elsewhere(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
 
 
 def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generator, actor: torch.Tensor | None = None,
-          anchor: torch.Tensor | None = None, own: bool = False) -> Crops:
-    """A batch of crops of ``frames`` frames, augmented.
+          anchor: torch.Tensor | None = None, own: bool = False, late: torch.Tensor | None = None) -> Crops:
+    """A batch of crops of ``frames`` frames, augmented; each person ``late`` [B, P, T] frames behind (see `lateness`).
 
     The canonical frame is the ``actor``'s [B] (person index; drawn if not given), or with ``own`` each person's own, as they
     are in frame ``anchor`` [B] of each crop (drawn if not given).
@@ -205,7 +223,7 @@ def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generat
         first = torch.rand(batch, generator=g) < a.anchor_first
         anchor = (torch.rand(batch, generator=g) * frames).long().masked_fill(first, 0)
     times = start[:, None] + torch.arange(frames) * speed[:, None]
-    root, rotations = pool.poses(clip, times)
+    root, rotations = pool.poses(clip, times if late is None else times[:, None] - late)
     root, rotations = varied(root, rotations, a, g)
     which = torch.rand(batch, generator=g) < a.mirror
     root, rotations, offsets = mirrored(root, rotations, pool.offsets[clip], which)

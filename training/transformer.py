@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from rtinteract.training import masks
 from rtinteract.training.codec import load_codec
-from rtinteract.training.data import Augmentation, Pool, crops
+from rtinteract.training.data import Augmentation, Pool, crops, lateness
 from rtinteract.training.levels import folded, share_levels
 from rtinteract.training.shares import MODES, RANDOM, STREAMING, Shares
 from rtinteract.training.state import load_stage, save_stage
@@ -67,7 +67,7 @@ class TransformerTraining:
     sizes: Sizes = field(default_factory=Sizes)
     text: TextConfig = field(default_factory=small_text)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0, batch=32, learning_rate=4e-4, warmup=200))
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(late=0.4))
     own_frames: bool = True
     prior: float = 0.1
     shares: Shares = field(default_factory=Shares)
@@ -191,7 +191,9 @@ class TransformerStage(Stage):
         own, stride = self.config.own_frames, self.codec.config.frames_per_column
         now = s.now(frames // stride, g)
         anchor = torch.where(modes == STREAMING, now * stride - 1, 0)
-        c = crops(self.pools[side], batch, frames + self.representation.frames_lost, a, g, actor=actor, anchor=anchor, own=own)
+        length = frames + self.representation.frames_lost
+        late = lateness((modes == STREAMING) & (actor == 0), length, now * stride, a, g)
+        c = crops(self.pools[side], batch, length, a, g, actor=actor, anchor=anchor, own=own, late=late)
         # The owner of the canonical frame comes first, as the actor does when the model reacts.
         order = torch.stack([actor, 1 - actor], 1)
         rows = torch.arange(batch)[:, None]
