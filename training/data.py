@@ -129,7 +129,7 @@ class Pool:
         return max(FRAMES_PER_COLUMN, min(frames, most // FRAMES_PER_COLUMN * FRAMES_PER_COLUMN))
 
     def poses(self, clip: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Roots [B, P, T, 3] and rotations [B, P, T, 22, 4] at frame times [B, T] or [B, P, T] of clips [B]; slerp between frames."""
+        """Roots [B, P, T, 3] and rotations [B, P, T, 22, 4] at frame times [B, T] or [B, P, T] of clips [B], with slerp."""
         times = times if times.dim() == 3 else times[:, None].expand(-1, self.people, -1)
         last = (self.lengths[clip] - 1)[:, None, None]
         times = torch.minimum(times.clamp(min=0), last.to(times.dtype))
