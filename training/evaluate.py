@@ -24,12 +24,14 @@ from rtinteract.errors import ConfigError, RtInteractError
 from rtinteract.model import Model
 from rtinteract.motion import Motion
 from rtinteract.motion.atomic import replacing
-from rtinteract.stream import StreamConfig, play
+from rtinteract.stream import StreamConfig, hop_together, play, shown
 
 log = logging.getLogger(__name__)
 
 # Pairs sampled at once: bounds the memory for any number of them.
 BATCH = 32
+# Pairs that are also streamed one by one, for the time of a hop.
+TIMED = 4
 TRUTH, STILL, RANDOM = "truth", "standing still", "random clip"
 OFFLINE, STREAMING, WITH_TEXT, NO_START = "react", "stream", " + text", ", no start"
 
@@ -217,14 +219,30 @@ def react_all(model: Model, cases: Sequence[Case], *, text: bool, start: bool, s
 
 
 def stream_all(model: Model, cases: Sequence[Case], *, text: bool, seed: int, progress: bool = True) -> tuple[list[Motion], dict]:
-    """Streamed reactions from the true start, each as long as its truth, and the time of all hops but those that warm up."""
-    hop = StreamConfig().hop
+    """Streamed reactions from the true start, `BATCH` pairs hopping together, each as long as its truth; and the time of the hops
+    of a few pairs alone."""
+    hop, made = StreamConfig().hop, []
+
+    def stream_of(case: Case):
+        return model.stream(case.text if text else None, start=case.start, seed=seed)
+
+    with tqdm(desc="streaming" + (WITH_TEXT if text else ""), unit="pair", total=len(cases), disable=not progress) as bar:
+        for at in range(0, len(cases), BATCH):
+            some = cases[at:at + BATCH]
+            streams, plans = [stream_of(c) for c in some], [[] for _ in some]
+            for first in range(0, max(len(c.actor) for c in some) - hop + 1, hop):
+                live = [i for i, c in enumerate(some) if first + hop <= len(c.actor)]
+                hopped = hop_together([streams[i] for i in live], [some[i].actor[first:first + hop] for i in live])
+                for i, plan in zip(live, hopped, strict=True):
+                    plans[i].append(plan)
+            # The first hop's plan begins where the given start ends; the last one reaches past the clip.
+            made += [Motion.join([c.start, shown(p, hop)])[:len(c.truth)] for c, p in zip(some, plans, strict=True)]
+            bar.update(len(some))
     model.stream(start=cases[0].start).push(cases[0].actor[:3 * hop])
-    made, seconds = [], []
-    for case in tqdm(cases, desc="streaming" + (WITH_TEXT if text else ""), unit="pair", disable=not progress):
-        stream = model.stream(case.text if text else None, start=case.start, seed=seed)
-        # The first hop's plan begins where the given start ends; the last one reaches past the clip.
-        made.append(Motion.join([case.start, play(stream, case.actor)])[:len(case.truth)])
+    seconds = []
+    for case in cases[:TIMED]:
+        stream = stream_of(case)
+        play(stream, case.actor)
         seconds += stream.hop_seconds
     p50, p95, p99 = np.percentile(np.array(seconds) * 1e3, [50, 95, 99])
     period = 1e3 * hop / cases[0].actor.fps
