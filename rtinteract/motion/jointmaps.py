@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from rtinteract.errors import SkeletonError
 from rtinteract.motion.presets import TABLES
@@ -15,8 +16,15 @@ def _bare(joint: str) -> str:
 
 
 _ALIASES = TABLES["aliases"]
-_FAMILIES = {"smpl22": {j: j for j in SMPL22_JOINTS}, **TABLES["families"], **{
-    name: {j["role"]: _bare(j["name"]) for j in table["joints"] if j["role"]} for name, table in TABLES["presets"].items()}}
+
+
+@cache
+def families() -> dict[str, dict[str, str]]:
+    """Known skeletons, {name: {SMPL-22 joint: joint without its namespace}}."""
+    presets = {name: {j["role"]: _bare(j["name"]) for j in table["joints"] if j["role"]}
+               for name, table in TABLES["presets"].items()}
+    return {"smpl22": {j: j for j in SMPL22_JOINTS}, **TABLES["families"], **presets}
+
 
 # Without these a body cannot be posed; the others are filled from their neighbours.
 REQUIRED = ("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "left_shoulder",
@@ -70,7 +78,7 @@ def _guess(skeleton: Skeleton) -> dict[str, str]:
 
 def _family(skeleton: Skeleton) -> dict[str, str] | None:
     joints = {_bare(j): j for j in skeleton.joints}
-    for table in _FAMILIES.values():
+    for table in families().values():
         if set(table.values()) <= set(joints):
             return {smpl: joints[j] for smpl, j in table.items()}
     return None

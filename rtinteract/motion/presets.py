@@ -16,10 +16,10 @@ import numpy as np
 from rtinteract import rotation as R
 from rtinteract.errors import ConfigError, SkeletonError
 from rtinteract.motion.restpose import calibrate
-from rtinteract.skeleton import Skeleton
+from rtinteract.skeleton import SMPL22, Skeleton
 
 TABLES = json.loads((resources.files("rtinteract") / "assets" / "skeletons.json").read_text("utf-8"))
-PRESETS = tuple(TABLES["presets"])
+PRESETS = ("smpl22", *TABLES["presets"])
 AXES = tuple(TABLES["axes"])
 
 
@@ -32,6 +32,8 @@ def preset(name: str) -> Skeleton:
     """
     if name not in PRESETS:
         raise SkeletonError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}; choose one, or give a Skeleton")
+    if name == SMPL22.name:
+        return SMPL22
     joints = TABLES["presets"][name]["joints"]
     names = tuple(j["name"] for j in joints)
     parents = tuple(-1 if j["parent"] is None else names.index(j["parent"]) for j in joints)

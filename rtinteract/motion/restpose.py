@@ -38,10 +38,11 @@ def _reach(parents, offsets, top, bottom):
     return offsets[path].sum(0) if path else np.zeros(3)
 
 
-def _smpl_direction(role: str) -> np.ndarray:
+def bone_direction(role: str) -> np.ndarray:
+    """Where the bone of an SMPL-22 joint points in the T-pose, [3]: to its main child or its tip."""
     if role in MAIN_CHILD:
         return SMPL22.offsets[SMPL22_JOINTS.index(MAIN_CHILD[role])]
-    return SMPL22.end_sites[SMPL22_JOINTS.index(role)]
+    return SMPL22.end_sites.get(SMPL22_JOINTS.index(role), np.zeros(3))
 
 
 def _tip(parents, offsets, end_sites, joint, avoid_thumb):
@@ -138,7 +139,7 @@ def calibrate(joints, parents, offsets, end_sites, roles: dict[str, int], rest=N
         own = _direction(role, roles, joints, parents, offsets, end_sites)
         if np.linalg.norm(own) < 1e-9:
             continue
-        own, wanted = R.rotate(turns[j], own), _smpl_direction(role)
+        own, wanted = R.rotate(turns[j], own), bone_direction(role)
         off = np.arccos(np.clip(own @ wanted / np.linalg.norm(own) / np.linalg.norm(wanted), -1, 1))
         if role in _EXACT or off > _LOOSE.get(role.split("_")[-1], _LOOSE_TRUNK):
             turns[j] = R.multiply(R.between(own, wanted), turns[j])

@@ -189,9 +189,10 @@ def retarget(motion: Motion, skeleton: Skeleton, joint_map=None, *, keep_feet: b
     """The same movement on another skeleton; rotations, twist included, go through the two T-poses.
 
     The middle of the hips moves over the ground as the source's, scaled with leg length (``scale_root``; a number scales by
-    that, which two people of one pair must share), and stands as high over its soles; ``keep_feet`` bends the legs so that the ankles keep the source's places (scaled) where thigh and shin are
-    of another proportion. ``joint_map`` ({SMPL-22 joint: joint}) names the joints of whichever skeleton has them. Retargeting
-    back undoes it. Raises SkeletonError when a skeleton cannot be matched.
+    that, which two people of one pair must share), and stands as high over its soles; ``keep_feet`` bends the legs so that the
+    ankles keep the source's places (scaled) where thigh and shin are of another proportion. ``joint_map`` ({SMPL-22 joint:
+    joint}) names the joints of whichever skeleton has them. Retargeting back undoes it. Raises SkeletonError when a skeleton
+    cannot be matched.
     """
     source_roles, target_roles = _maps(motion, skeleton, joint_map)
     away, source_rest, _ = turns_from_tpose(motion, source_roles)

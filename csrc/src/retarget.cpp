@@ -1,0 +1,299 @@
+#include "retarget.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "skeleton_tables.h"
+
+namespace rti {
+namespace {
+
+constexpr int kTrunk[] = {kPelvis, kSpine1, kSpine2, kSpine3, kNeck, kHead};
+constexpr int kSides[2][3] = {{kLeftHip, kLeftKnee, kLeftAnkle}, {kRightHip, kRightKnee, kRightAnkle}};
+constexpr int kArms[2][3] = {{kLeftShoulder, kLeftElbow, kLeftWrist}, {kRightShoulder, kRightElbow, kRightWrist}};
+constexpr std::int32_t kMaxJoints = 4096;
+constexpr float kShortest = 1e-3f;
+// Distances (m) between a wrist and a bone of the partner: joined below kNear, as in a handshake, free beyond kFar, with a smooth
+// passage so that no hand jumps.
+constexpr float kNear = 0.20f, kFar = 0.40f, kSoft = 0.02f;
+
+std::size_t size(std::int32_t i) { return static_cast<std::size_t>(i); }
+
+[[noreturn]] void refuse(const std::string& text) { throw std::invalid_argument("skeleton: " + text); }
+
+// The description, checked, in the model's axes.
+RestPose read(const SkeletonDesc& desc, const Basis& basis) {
+    basis.check();
+    if (desc.joints < 1 || desc.joints > kMaxJoints) {
+        refuse("expected 1 to " + std::to_string(kMaxJoints) + " joints, got " + std::to_string(desc.joints) + "; leave out a "
+               "face's or clothing's bones");
+    }
+    if (!desc.names || !desc.parents || !desc.rest_translations) {
+        refuse("expected names, parents and rest translations, got a null pointer; give all three or name a preset");
+    }
+    RestPose rest;
+    for (std::int32_t j = 0; j < desc.joints; ++j) {
+        const std::string name = desc.names[j] ? desc.names[j] : "";
+        const std::int32_t p = desc.parents[j];
+        if (name.empty()) refuse("expected a name for joint " + std::to_string(j) + ", got none; name it");
+        if ((j == 0) != (p == -1) || p >= j || p < -1) {
+            refuse("expected a parent before joint " + std::to_string(j) + " (" + name + "), -1 for joint 0 only, got " +
+                   std::to_string(p) + "; sort the joints so that parents come first");
+        }
+        const Vec3 offset = basis.vector_to_model(desc.rest_translations + 3 * j);
+        const float one[4] = {1, 0, 0, 0};
+        const float* q = desc.rest_rotations ? desc.rest_rotations + 4 * j : one;
+        const float norm = std::sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
+        if (!finite(offset) || !(std::fabs(norm - 1) < 0.01f)) {
+            refuse("expected a finite translation and a unit quaternion (wxyz) for joint " + std::to_string(j) + " (" + name +
+                   "), got others; check the rest pose");
+        }
+        rest.names.push_back(name);
+        rest.parents.push_back(p);
+        rest.offsets.push_back(offset);
+        rest.rotations.push_back(basis.rotation_to_model(q));
+    }
+    return rest;
+}
+
+Limb average_limb(const int (&chain)[3]) {
+    return {length(tables::average_body.offsets[chain[1]]), length(tables::average_body.offsets[chain[2]])};
+}
+
+float smooth(float x) { return x * x * (3 - 2 * x); }
+
+}  // namespace
+
+Retarget::Retarget(const SkeletonDesc& skeleton, const Basis& basis) : basis_(basis) {
+    const RestPose rest = read(skeleton, basis);
+    rest_.resize(4 * rest.rotations.size());
+    for (std::size_t j = 0; j < rest.rotations.size(); ++j) basis.rotation_from_model(rest.rotations[j], rest_.data() + 4 * j);
+    set_nodes(rest, roles_of(rest.names));
+    set_trunk();
+    set_gaps();
+    set_sizes();
+}
+
+const Body& Retarget::body() const noexcept { return tables::average_body; }
+
+void Retarget::set_nodes(const RestPose& rest, const Roles& roles) {
+    const std::vector<Quat> turns = t_pose(rest, roles);
+    std::vector<std::int32_t> node(rest.names.size(), -1);
+    for (std::int32_t joint : roles) {
+        for (; joint >= 0 && node[size(joint)] < 0; joint = rest.parents[size(joint)]) node[size(joint)] = 0;
+    }
+    nodes_of_.fill(-1);
+    for (std::size_t j = 0; j < node.size(); ++j) {
+        if (node[j] < 0) continue;
+        node[j] = static_cast<std::int32_t>(nodes_.size());
+        const std::int32_t p = rest.parents[j];
+        const auto role = std::find(roles.begin(), roles.end(), static_cast<std::int32_t>(j)) - roles.begin();
+        const bool plays = size(static_cast<std::int32_t>(role)) < roles.size();
+        if (plays) nodes_of_[static_cast<std::size_t>(role)] = node[j];
+        nodes_.push_back({static_cast<std::int32_t>(j), p < 0 ? -1 : node[size(p)], plays ? static_cast<std::int32_t>(role) : -1,
+                          -1, -1, 0, rest.offsets[j], turns[j]});
+    }
+    if (nodes_.size() > kMaxNodes) {
+        refuse("expected at most " + std::to_string(kMaxNodes) + " joints from the root to head, hands and feet, got " +
+               std::to_string(nodes_.size()) + "; leave out chains that only follow");
+    }
+}
+
+void Retarget::set_trunk() {
+    int top = kPelvis;
+    for (const int bottom : kTrunk) {
+        if (bottom == kPelvis || node_of(bottom) < 0) continue;
+        std::vector<std::int32_t> path;
+        std::int32_t n = nodes_[size(node_of(bottom))].parent;
+        for (; n > node_of(top); n = nodes_[size(n)].parent) path.push_back(n);
+        for (std::size_t k = 0; n == node_of(top) && k < path.size(); ++k) {
+            Node& node = nodes_[size(path[k])];
+            if (node.role >= 0) continue;
+            node.top = top;
+            node.bottom = bottom;
+            node.share = static_cast<float>(path.size() - k) / static_cast<float>(path.size() + 1);
+        }
+        top = bottom;
+    }
+}
+
+void Retarget::set_gaps() {
+    const int count = static_cast<int>(std::size(kTrunk));
+    for (int i = 1; i < count; ++i) {
+        if (node_of(kTrunk[i]) >= 0) continue;
+        int before = i, after = i;
+        while (node_of(kTrunk[before]) < 0) --before;
+        while (after < count && node_of(kTrunk[after]) < 0) ++after;
+        // The chest carries the arms: it takes the whole turn of the trunk joint below it, not part of the head's.
+        const bool whole = after == count || (kTrunk[i] == kSpine3 && before > 0);
+        const float share = whole ? 0 : static_cast<float>(i - before) / static_cast<float>(after - before);
+        gaps_.push_back({kTrunk[i], kTrunk[before], kTrunk[whole ? before : after], share});
+    }
+    for (std::int32_t role = 1; role < kJoints; ++role) {
+        const bool trunk = std::find(std::begin(kTrunk), std::end(kTrunk), role) != std::end(kTrunk);
+        if (node_of(role) < 0 && !trunk) gaps_.push_back({role, kParents[size(role)], kParents[size(role)], 0});
+    }
+}
+
+void Retarget::set_sizes() {
+    Placed rest;
+    for (std::size_t n = 0; n < nodes_.size(); ++n) rest.rotation[n] = nodes_[n].turn;
+    stand({}, rest);
+    float own = 0, average = 0;
+    for (int side = 0; side < 2; ++side) {
+        const auto& leg = kSides[side];
+        const auto& arm = kArms[side];
+        legs_[side] = {length(at(rest, leg[1]) - at(rest, leg[0])), length(at(rest, leg[2]) - at(rest, leg[1]))};
+        const Limb limb{length(at(rest, arm[1]) - at(rest, arm[0])), length(at(rest, arm[2]) - at(rest, arm[1]))};
+        if (std::min({legs_[side].upper, legs_[side].lower, limb.upper, limb.lower}) < kShortest) {
+            refuse("expected arms and legs of bones longer than a millimetre, got a shorter one; check the rest translations and "
+                   "the unit");
+        }
+        own += legs_[side].upper + legs_[side].lower;
+        average += average_limb(leg).upper + average_limb(leg).lower;
+    }
+    scale_ = ground_ = own / average;
+    const bool toes = node_of(kLeftFoot) >= 0 && node_of(kRightFoot) >= 0;
+    WorldPose body;
+    forward(ModelPose{}, tables::average_body, body);
+    const int left = toes ? kLeftFoot : kLeftAnkle, right = toes ? kRightFoot : kRightAnkle;
+    drop_ = middle_of_hips(rest).y - std::min(at(rest, left).y, at(rest, right).y);
+    average_drop_ = body.position[kLeftHip].y - body.position[left].y;
+    for (std::int32_t role = 1; role < kJoints; ++role) {
+        std::int32_t p = kParents[size(role)];
+        while (node_of(p) < 0) p = kParents[size(p)];
+        if (node_of(role) >= 0) bones_.push_back({p, role});
+    }
+}
+
+// Positions for the rotations there, with the pelvis at that place.
+void Retarget::stand(Vec3 pelvis, Placed& out) const noexcept {
+    for (std::size_t n = 0; n < nodes_.size(); ++n) {
+        const std::int32_t p = nodes_[n].parent;
+        out.position[n] = p < 0 ? Vec3{} : out.position[p] + rotate(out.rotation[p], nodes_[n].offset);
+    }
+    const Vec3 shift = pelvis - at(out, kPelvis);
+    for (std::size_t n = 0; n < nodes_.size(); ++n) out.position[n] = out.position[n] + shift;
+}
+
+void Retarget::place(const float* root_xyz, const float* local_wxyz, Placed& out) const noexcept {
+    for (std::size_t n = 0; n < nodes_.size(); ++n) {
+        const Quat local = basis_.rotation_to_model(local_wxyz + 4 * nodes_[n].joint);
+        out.rotation[n] = nodes_[n].parent < 0 ? local : normalize(mul(out.rotation[nodes_[n].parent], local));
+    }
+    stand(basis_.vector_to_model(root_xyz), out);
+}
+
+void Retarget::write(std::int32_t node, const Placed& placed, float* local_wxyz) const noexcept {
+    const Node& n = nodes_[size(node)];
+    const Quat world = placed.rotation[node];
+    basis_.rotation_from_model(normalize(n.parent < 0 ? world : mul(conj(placed.rotation[n.parent]), world)),
+                               local_wxyz + 4 * n.joint);
+}
+
+void Retarget::to_model(const float* root_xyz, const float* local_wxyz, ModelPose& out) const noexcept {
+    Placed placed;
+    place(root_xyz, local_wxyz, placed);
+    Quat turns[kJoints];
+    for (int role = 0; role < kJoints; ++role) {
+        const std::int32_t n = node_of(role);
+        if (n >= 0) turns[role] = mul(placed.rotation[n], conj(nodes_[size(n)].turn));
+    }
+    for (const Gap& gap : gaps_) {
+        turns[gap.role] = gap.share > 0 ? slerp(turns[gap.from], turns[gap.to], gap.share) : turns[gap.from];
+    }
+    for (int side = 0; side < 2; ++side) {
+        const auto& leg = kSides[side];
+        const Vec3 knee = at(placed, leg[1]);
+        const LimbTurns fit = same_line(knee - at(placed, leg[0]), at(placed, leg[2]) - knee, legs_[side], average_limb(leg));
+        turns[leg[0]] = mul(fit.upper, turns[leg[0]]);
+        turns[leg[1]] = mul(fit.lower, turns[leg[1]]);
+    }
+    out.local[0] = normalize(turns[0]);
+    for (int j = 1; j < kJoints; ++j) out.local[j] = normalize(mul(conj(turns[kParents[static_cast<std::size_t>(j)]]), turns[j]));
+    const Vec3 middle = middle_of_hips(placed);
+    const Vec3* offsets = tables::average_body.offsets;
+    const Vec3 hips = rotate(out.local[0], (offsets[kLeftHip] + offsets[kRightHip]) * 0.5f);
+    out.root = Vec3{middle.x / ground_, (middle.y - drop_) / scale_ + average_drop_, middle.z / ground_} - hips;
+}
+
+void Retarget::from_model(const ModelPose& pose, float* root_xyz, float* local_wxyz) const noexcept {
+    WorldPose world;
+    forward(pose, tables::average_body, world);
+    Quat* turns = world.rotation;
+    for (int side = 0; side < 2; ++side) {
+        const auto& leg = kSides[side];
+        const Vec3 knee = world.position[leg[1]];
+        const LimbTurns fit = same_line(knee - world.position[leg[0]], world.position[leg[2]] - knee, average_limb(leg), legs_[side]);
+        turns[leg[0]] = mul(fit.upper, turns[leg[0]]);
+        turns[leg[1]] = mul(fit.lower, turns[leg[1]]);
+    }
+    Placed placed;
+    Quat away[kMaxNodes];
+    for (std::size_t n = 0; n < nodes_.size(); ++n) {
+        const Node& node = nodes_[n];
+        if (node.role >= 0) away[n] = turns[node.role];
+        else if (node.top >= 0) away[n] = slerp(turns[node.top], turns[node.bottom], node.share);
+        else if (node.parent >= 0) away[n] = away[node.parent];
+        placed.rotation[n] = mul(away[n], node.turn);
+    }
+    std::memcpy(local_wxyz, rest_.data(), rest_.size() * sizeof(float));
+    for (std::size_t n = 0; n < nodes_.size(); ++n) write(static_cast<std::int32_t>(n), placed, local_wxyz);
+    stand({}, placed);
+    const Vec3 middle = (world.position[kLeftHip] + world.position[kRightHip]) * 0.5f;
+    const Vec3 there{middle.x * ground_, (middle.y - average_drop_) * scale_ + drop_, middle.z * ground_};
+    basis_.vector_from_model(there - middle_of_hips(placed), root_xyz);
+}
+
+// Where a wrist belongs beside this body as it stands in the engine, `they`, and how strongly (0 to 1), from where it is beside
+// the model's, `theirs`.
+Vec3 Retarget::beside(Vec3 wrist, const WorldPose& theirs, const Placed& they, float& weight) const noexcept {
+    Vec3 sum;
+    float total = 0, loose = 1;
+    for (const Bone& bone : bones_) {
+        const Vec3 start = theirs.position[bone.upper], along = theirs.position[bone.lower] - start;
+        const float share = std::clamp(dot(wrist - start, along) / std::max(dot(along, along), 1e-12f), 0.0f, 1.0f);
+        const Vec3 off = wrist - start - along * share;
+        const float distance = length(off);
+        if (distance >= kFar) continue;
+        const float pull = (kFar - distance) / (distance + kSoft);
+        sum = sum + (lerp(at(they, bone.upper), at(they, bone.lower), share) + off * ground_) * (pull * pull);
+        total += pull * pull;
+        loose *= 1 - smooth(std::min((kFar - distance) / (kFar - kNear), 1.0f));
+    }
+    weight = total > 1e-12f ? 1 - loose : 0;
+    return sum * (1 / std::max(total, 1e-12f));
+}
+
+void Retarget::reach(const ModelPose& own, const ModelPose& partner, const Retarget& partner_map, const float* partner_root,
+                     const float* partner_local, const float* root_xyz, float* local_wxyz) const noexcept {
+    WorldPose mine, theirs;
+    forward(own, tables::average_body, mine);
+    forward(partner, tables::average_body, theirs);
+    Placed me, they;
+    place(root_xyz, local_wxyz, me);
+    partner_map.place(partner_root, partner_local, they);
+    for (int side = 0; side < 2; ++side) {
+        const auto& arm = kArms[side];
+        float weight = 0;
+        const Vec3 wanted = partner_map.beside(mine.position[arm[2]], theirs, they, weight);
+        if (!(weight > 0)) continue;
+        const Vec3 from = at(me, arm[0]), elbow = at(me, arm[1]), hand = at(me, arm[2]);
+        const Quat away = mul(me.rotation[node_of(arm[0])], conj(nodes_[size(node_of(arm[0]))].turn));
+        // A straight arm bends its elbow so that the hand comes forward.
+        const LimbTurns turn = reaching(elbow - from, hand - elbow, lerp(hand, wanted, weight) - from,
+                                        rotate(away, {0, side == 0 ? -1.0f : 1.0f, 0}));
+        std::int32_t n = nodes_[size(node_of(arm[2]))].parent;
+        for (const int k : {1, 0}) {
+            const std::int32_t above = nodes_[size(node_of(arm[k]))].parent;
+            for (; n > above; n = nodes_[size(n)].parent) me.rotation[n] = mul(k == 1 ? turn.lower : turn.upper, me.rotation[n]);
+        }
+        for (const int role : arm) write(node_of(role), me, local_wxyz);
+    }
+}
+
+}  // namespace rti
