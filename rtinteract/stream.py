@@ -29,6 +29,8 @@ from rtinteract.skeleton import SMPL22, forward_kinematics
 
 # Past columns that a decoded frame depends on: the reach of the decoder's convolutions.
 _CONTEXT = 9
+# Frames before now that the read poses depend on: half the window in which their root's drift is averaged, and some.
+_SETTLED = 8
 # Shown frames that tell which feet are planted when a plan begins.
 _FOOTING = 8
 
@@ -248,6 +250,8 @@ class ReactionStream:
         """Both people's poses after frame ``now`` of an image [2, T, J, F], decoded with the past that the decoder looks at."""
         if self._offsets is None:
             self._offsets = offsets_of(Poses(*self.pipeline.representation.read(image[1])))
+        if self._reactor.filled:
+            image, now = image[:, max(0, now - _SETTLED):], min(now, _SETTLED)
         poses = self.pipeline.pose(image, frames, torch.stack([self._actor_offsets, self._offsets]), anchor=now - 1)
         actor, reactor = Poses(poses.positions[0], poses.rotations[0]), Poses(poses.positions[1], poses.rotations[1])
         if not self._reactor.filled:
