@@ -77,7 +77,8 @@ enum {
 enum {
     RTI_FLAG_FOOT_LOCK = 1,   /* planted feet stay where they stand */
     RTI_FLAG_PUSH_OUT = 2,    /* the reactor is kept out of the actor's body */
-    RTI_FLAG_ROOT_MOTION = 4  /* the pose stays over the origin; rti_pull_info holds the way of the root */
+    RTI_FLAG_ROOT_MOTION = 4, /* the pose stays over the origin; rti_pull_info holds the way of the root */
+    RTI_FLAG_HANDS = 8        /* hands that touch the actor reach the same places of its own body, whatever its size */
 };
 
 typedef struct rti_model rti_model;     /* immutable, shareable between sessions and threads */
@@ -110,14 +111,14 @@ typedef struct rti_model_desc {
 typedef struct rti_skeleton_desc {
     uint32_t struct_size;
     int32_t axes;                   /* RTI_AXES_... */
-    const char *preset;             /* "smpl22", "ue5", "unity", "mixamo", "vrm", "godot", ...; NULL: the arrays below */
-    int32_t joint_count;            /* with a preset: 0 for the preset's own joints */
+    const char *preset;             /* "smpl22", "ue4", "ue5", "unity", "mixamo", "vrm", "godot"; NULL: the arrays below */
+    int32_t joint_count;            /* of the arrays */
     float metres_per_unit;          /* RTI_AXES_CUSTOM only */
     const char *const *names;       /* [joint_count] */
     const int32_t *parents;         /* [joint_count]; -1 for the root, a parent stands before its children */
     const float *rest_translations; /* [joint_count][3] in the parent's frame, engine units and axes: the T-pose */
     const float *rest_rotations;    /* [joint_count][4] wxyz in the parent's frame, or NULL for none */
-    float basis[9];                 /* RTI_AXES_CUSTOM only: row-major, engine vector to +Y up right-handed facing +Z */
+    float basis[9];                 /* RTI_AXES_CUSTOM only: row-major, engine vector to +X left, +Y up, +Z forward */
     int32_t reserved;               /* 0 */
 } rti_skeleton_desc;
 
@@ -139,7 +140,8 @@ typedef struct rti_pose {
 typedef struct rti_session_desc {
     uint32_t struct_size;
     uint32_t abi_version;
-    const rti_skeleton_desc *skeleton; /* of both persons; NULL: the model's own joints and axes */
+    const rti_skeleton_desc *actor;    /* its skeleton; NULL: the model's own joints and axes */
+    const rti_skeleton_desc *reactor;  /* NULL: the actor's */
     const char *prompt;                /* what the two do, UTF-8; NULL for none */
     uint64_t seed;
     int32_t window;                    /* frames of history at 30 Hz; 0: the model's default (so for the next three) */
@@ -156,7 +158,7 @@ typedef struct rti_session_desc {
 } rti_session_desc;
 
 #define RTI_SESSION_DESC_INIT \
-    { (uint32_t)sizeof(rti_session_desc), RTI_ABI_VERSION, NULL, NULL, 0, 0, 0, 0, 0, RTI_FLAG_FOOT_LOCK, 0.25f, 0.4f, 2.0f, \
+    { (uint32_t)sizeof(rti_session_desc), RTI_ABI_VERSION, NULL, NULL, NULL, 0, 0, 0, 0, 0, RTI_FLAG_FOOT_LOCK, 0.25f, 0.4f, 2.0f, \
       NULL, 0, 0 }
 
 typedef struct rti_pull_info {
@@ -255,11 +257,11 @@ RTI_API rti_status rti_session_stats(const rti_session *session, rti_stats *out)
  * there was none. Any thread but the frame thread. */
 RTI_API size_t rti_session_last_error(const rti_session *session, char *text, size_t capacity);
 
-/* Joints of a pose of this session. Any thread. */
-RTI_API int32_t rti_session_joint_count(const rti_session *session);
+/* Joints of a pose of this person; RTI_E_ARGUMENT for another than the two. Any thread. */
+RTI_API int32_t rti_session_joint_count(const rti_session *session, int32_t person);
 
 /* Name of a joint, in the order of poses; NULL out of range. Lives as long as the session. Any thread. */
-RTI_API const char *rti_session_joint_name(const rti_session *session, int32_t joint);
+RTI_API const char *rti_session_joint_name(const rti_session *session, int32_t person, int32_t joint);
 
 /* Forget both persons; the next push begins a new scene. Settings and prompt stay. Neither blocks nor allocates. Any thread. */
 RTI_API rti_status rti_session_reset(rti_session *session);

@@ -1,0 +1,101 @@
+// The engine's clock to the model's: poses at any times become frames at 30 Hz.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "pose.h"
+
+namespace rti {
+
+// Frames lie at the first sample's time and every 1/30 s after it; a pose between two samples is interpolated. A gap of more than
+// kGap_s (a pause, a loading screen) is not filled: the frames go on at the new time. One thread.
+class Resampler {
+public:
+    static constexpr double kGap_s = 1.0;
+    static constexpr std::size_t kCapacity = 256;
+
+    // Forget everything; the next sample begins anew.
+    void reset() noexcept {
+        started_ = false;
+        count_ = 0;
+    }
+
+    // A pose at engine time `time_s`, not earlier than the last one unless the clock was set back by more than kGap_s. `mark` goes
+    // with the frames that it completes.
+    void add(double time_s, const ModelPose& pose, std::int64_t mark) noexcept {
+        if (!started_ || time_s - last_time_ > kGap_s || time_s < last_time_ - kGap_s) {
+            jumps_ += started_ ? 1 : 0;
+            anchor_ = time_s;
+            frame_ = 0;
+            started_ = true;
+            emit(pose, mark);
+        } else if (time_s > last_time_) {
+            while (next_time() <= time_s) {
+                const auto t = static_cast<float>((next_time() - last_time_) / (time_s - last_time_));
+                emit(between(last_, pose, t), mark);
+            }
+        }
+        last_ = pose;
+        last_time_ = time_s;
+    }
+
+    std::size_t ready() const noexcept { return count_; }
+
+    // The oldest `frames` frames, which must be ready, and the mark of the last; returns the engine time of the frame that follows.
+    double take(std::size_t frames, ModelPose* out, std::int64_t& mark) noexcept {
+        double last = 0;
+        for (std::size_t i = 0; i < frames; ++i) {
+            const Frame& frame = queue_[(begin_ + i) % kCapacity];
+            out[i] = frame.pose;
+            last = frame.time;
+            mark = frame.mark;
+        }
+        skip(frames);
+        return last + 1 / kFps;
+    }
+
+    void skip(std::size_t frames) noexcept {
+        begin_ = (begin_ + frames) % kCapacity;
+        count_ -= frames;
+    }
+
+    std::uint64_t jumps() const noexcept { return jumps_; }
+    // Frames that did not fit the queue.
+    std::uint64_t overflowed() const noexcept { return overflowed_; }
+
+private:
+    struct Frame {
+        double time;
+        std::int64_t mark;
+        ModelPose pose;
+    };
+
+    double next_time() const noexcept { return anchor_ + static_cast<double>(frame_) / kFps; }
+
+    static ModelPose between(const ModelPose& a, const ModelPose& b, float t) noexcept {
+        ModelPose out;
+        out.root = lerp(a.root, b.root, t);
+        for (int j = 0; j < kJoints; ++j) out.local[j] = slerp(a.local[j], b.local[j], t);
+        return out;
+    }
+
+    void emit(const ModelPose& pose, std::int64_t mark) noexcept {
+        if (count_ == kCapacity) {
+            skip(1);
+            ++overflowed_;
+        }
+        queue_[(begin_ + count_++) % kCapacity] = {next_time(), mark, pose};
+        ++frame_;
+    }
+
+    bool started_ = false;
+    double anchor_ = 0, last_time_ = 0;
+    std::uint64_t frame_ = 0, jumps_ = 0, overflowed_ = 0;
+    ModelPose last_;
+    std::array<Frame, kCapacity> queue_;
+    std::size_t begin_ = 0, count_ = 0;
+};
+
+}  // namespace rti

@@ -1,0 +1,123 @@
+// Poses from one pushing thread to the worker, newest kept: a full ring overwrites its oldest slot and the reader counts the loss.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace rti {
+
+// One pose as it was pushed: root [3], then rotations [J][4], in the engine's axes.
+struct Sample {
+    double time = 0;
+    std::uint64_t epoch = 0;
+    std::int64_t pushed_ns = 0;
+    std::vector<float> values;
+};
+
+// Single producer, single consumer, and any number of threads that peek at the newest. Each slot is a sequence lock whose payload
+// is made of atomic words, because a reader may look at a slot while it is overwritten and must then be able to tell.
+class PoseRing {
+public:
+    // `floats` a sample; `capacity` slots, a power of two.
+    PoseRing(std::size_t floats, std::size_t capacity)
+        : floats_(floats), words_(kHead + (floats + 1) / 2), mask_(capacity - 1),
+          slots_(std::make_unique<std::atomic<std::uint64_t>[]>(capacity * words_)) {
+        for (std::size_t i = 0; i < capacity * words_; ++i) slots_[i].store(0, std::memory_order_relaxed);
+    }
+
+    std::size_t floats() const noexcept { return floats_; }
+
+    void push(double time, std::uint64_t epoch, std::int64_t now_ns, const float* root, const float* rotations) noexcept {
+        const std::uint64_t index = written_.load(std::memory_order_relaxed);
+        std::atomic<std::uint64_t>* slot = at(index);
+        slot[0].store(2 * index + 1, std::memory_order_relaxed);
+        put(slot[1], time);
+        slot[2].store(epoch, std::memory_order_release);
+        put(slot[3], now_ns);
+        float pair[2] = {root[0], root[1]};
+        put(slot[kHead], pair);
+        // From here on a word holds two floats that straddle root and rotations by one.
+        for (std::size_t i = 2; i < floats_; i += 2) {
+            pair[0] = i == 2 ? root[2] : rotations[i - 3];
+            pair[1] = i + 1 < floats_ ? rotations[i - 2] : 0.0f;
+            put(slot[kHead + i / 2], pair);
+        }
+        slot[0].store(2 * index + 2, std::memory_order_release);
+        written_.store(index + 1, std::memory_order_release);
+    }
+
+    // The oldest sample not yet read; false when there is none. `lost` grows by those that were overwritten. The consumer.
+    bool pop(Sample& out, std::uint64_t& lost) noexcept {
+        for (;;) {
+            const std::uint64_t end = written_.load(std::memory_order_acquire);
+            if (read_ == end) return false;
+            if (end - read_ > mask_ + 1) {
+                lost += end - read_ - (mask_ + 1);
+                read_ = end - (mask_ + 1);
+            }
+            if (copy(read_++, out)) return true;
+            ++lost;
+        }
+    }
+
+    // The newest sample, without taking it. Any thread; false when there is none or the producer laps the reader.
+    bool newest(Sample& out) const noexcept {
+        for (int attempt = 0; attempt < 4; ++attempt) {
+            const std::uint64_t end = written_.load(std::memory_order_acquire);
+            if (end == 0) return false;
+            if (copy(end - 1, out)) return true;
+        }
+        return false;
+    }
+
+    std::uint64_t written() const noexcept { return written_.load(std::memory_order_acquire); }
+
+private:
+    static constexpr std::size_t kHead = 4;  // sequence, time, epoch, moment of the push
+
+    std::atomic<std::uint64_t>* at(std::uint64_t index) const noexcept {
+        return &slots_[static_cast<std::size_t>(index & mask_) * words_];
+    }
+
+    // Release and acquire on every word stand in for fences, which thread sanitizers do not follow.
+    template <class T>
+    static void put(std::atomic<std::uint64_t>& word, const T& value) noexcept {
+        std::uint64_t bits = 0;
+        std::memcpy(&bits, &value, sizeof value);
+        word.store(bits, std::memory_order_release);
+    }
+
+    template <class T>
+    static void get(const std::atomic<std::uint64_t>& word, T& value) noexcept {
+        const std::uint64_t bits = word.load(std::memory_order_acquire);
+        std::memcpy(&value, &bits, sizeof value);
+    }
+
+    bool copy(std::uint64_t index, Sample& out) const noexcept {
+        const std::atomic<std::uint64_t>* slot = at(index);
+        const std::uint64_t want = 2 * index + 2;
+        if (slot[0].load(std::memory_order_acquire) != want) return false;
+        get(slot[1], out.time);
+        out.epoch = slot[2].load(std::memory_order_acquire);
+        get(slot[3], out.pushed_ns);
+        for (std::size_t i = 0; i < floats_; i += 2) {
+            float pair[2];
+            get(slot[kHead + i / 2], pair);
+            std::memcpy(out.values.data() + i, pair, std::min<std::size_t>(2, floats_ - i) * sizeof(float));
+        }
+        return slot[0].load(std::memory_order_relaxed) == want;
+    }
+
+    const std::size_t floats_, words_;
+    const std::uint64_t mask_;
+    std::unique_ptr<std::atomic<std::uint64_t>[]> slots_;
+    alignas(64) std::atomic<std::uint64_t> written_{0};
+    alignas(64) std::uint64_t read_ = 0;
+};
+
+}  // namespace rti

@@ -1,0 +1,145 @@
+#include "timeline.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace rti {
+
+void Plan::finish() noexcept {
+    const ModelPose& last = pose[frames - 1];
+    const ModelPose& before = pose[std::max(0, frames - 2)];
+    const auto rate = static_cast<float>(kFps);
+    root_velocity = limited((last.root - before.root) * rate, Inertia::kMaxSpeed);
+    for (int j = 0; j < kJoints; ++j)
+        turn_velocity[j] = limited(small_turn(before.local[j], last.local[j]) * rate, Inertia::kMaxTurn);
+}
+
+void Timeline::reset() noexcept {
+    plan_ = nullptr;
+    placed_ = shown_once_ = switched_ = false;
+    state_ = State::waiting;
+    inertia_.stop();
+}
+
+void Timeline::place(const ModelPose& pose) noexcept {
+    stand_ = pose;
+    placed_ = true;
+}
+
+void Timeline::accept(const Plan& plan) noexcept {
+    // Someone who was never placed appears where the first plan has them: there is nothing true to blend from.
+    shown_once_ = shown_once_ && (plan_ || placed_);
+    plan_ = &plan;
+    switched_ = true;
+}
+
+void Timeline::settle(double past_s, ModelPose& out) const noexcept {
+    // The velocity dies away as e^-t; what is left of the way is its integral.
+    const float tau = std::max(policy_.settle_s, 1e-3f) / 3;
+    const float way = tau * (1 - std::exp(-static_cast<float>(past_s) / tau));
+    out = plan_->pose[plan_->frames - 1];
+    out.root = out.root + plan_->root_velocity * way;
+    for (int j = 0; j < kJoints; ++j) out.local[j] = mul(out.local[j], exp(plan_->turn_velocity[j] * way));
+}
+
+int Timeline::lap(double time_s) const noexcept {
+    const double length = static_cast<double>(policy_.idle.size()) / kFps;
+    return static_cast<int>(std::fmod(std::max(0.0, (time_s - idle_since()) / length), 1e6));
+}
+
+void Timeline::idle(double since_s, ModelPose& out) const noexcept {
+    const auto frames = policy_.idle.size();
+    const double at = std::fmod(std::max(0.0, since_s) * kFps, static_cast<double>(frames));
+    const auto i = std::min(static_cast<std::size_t>(at), frames - 1);
+    const auto t = static_cast<float>(at - static_cast<double>(i));
+    const ModelPose &a = policy_.idle[i], &b = policy_.idle[std::min(i + 1, frames - 1)], &first = policy_.idle[0];
+    // The clip plays where the reactor stands, turned as it stands.
+    const Quat turn = mul(yaw_of(stand_.local[0]), conj(yaw_of(first.local[0])));
+    const Vec3 root = lerp(a.root, b.root, t);
+    const Vec3 way = rotate(turn, {root.x - first.root.x, 0, root.z - first.root.z});
+    out.root = {stand_.root.x + way.x, root.y, stand_.root.z + way.z};
+    for (int j = 0; j < kJoints; ++j) out.local[j] = nlerp(a.local[j], b.local[j], t);
+    out.local[0] = mul(turn, out.local[0]);
+}
+
+State Timeline::source(double time_s, ModelPose& out) const noexcept {
+    if (!plan_) {
+        if (policy_.idle.empty()) out = stand_;
+        else idle(time_s, out);
+        return State::waiting;
+    }
+    const double past = time_s - end();
+    if (past > policy_.idle_after_s && !policy_.idle.empty()) {
+        idle(time_s - idle_since(), out);
+        return State::idle;
+    }
+    if (past > 0) {
+        settle(past, out);
+        return State::settle;
+    }
+    const double at = std::max(0.0, (time_s - plan_->start_s) * kFps);
+    const int i = std::min(static_cast<int>(at), plan_->frames - 1), next = std::min(i + 1, plan_->frames - 1);
+    const auto t = static_cast<float>(at - i);
+    const ModelPose &a = plan_->pose[i], &b = plan_->pose[next];
+    out.root = lerp(a.root, b.root, t);
+    for (int j = 0; j < kJoints; ++j) out.local[j] = nlerp(a.local[j], b.local[j], t);
+    // Two hops: the plan's own, and the one in which the next is made.
+    return time_s - plan_->start_s > 2 * policy_.hop_s ? State::hold : State::live;
+}
+
+void Timeline::seam(double time_s, float dt, const ModelPose& target) noexcept {
+    if (!(dt_ > 1e-4f && dt > 1e-4f && dt < kBlink_s)) {
+        inertia_.begin(shown_, shown_, target, target, dt, policy_.blend_s);
+        return;
+    }
+    // What was shown goes on for one tick as it went, so that the seam does not stall.
+    const float ticks = dt / dt_;
+    ModelPose shown = shown_, target_before;
+    shown.root = shown.root + limited((shown_.root - shown_before_.root) * ticks, Inertia::kMaxSpeed * dt);
+    for (int j = 0; j < kJoints; ++j) {
+        const Vec3 turn = small_turn(shown_before_.local[j], shown_.local[j]) * ticks;
+        shown.local[j] = mul(shown.local[j], exp(limited(turn, Inertia::kMaxTurn * dt)));
+    }
+    source(time_s - dt, target_before);
+    inertia_.begin(shown, shown_, target, target_before, dt, policy_.blend_s);
+}
+
+void Timeline::count(State state) noexcept {
+    if (state == State::hold && state_ != State::hold) ++late_;
+    if (state == State::settle && state_ != State::settle && state_ != State::idle) ++fallbacks_;
+    state_ = state;
+}
+
+State Timeline::show(double time_s, ModelPose& out) noexcept {
+    if (!std::isfinite(time_s)) time_s = time_;
+    const double step = shown_once_ ? time_s - time_ : 0;
+    const bool blinked = step < 0 || step > kBlink_s;
+    const auto dt = static_cast<float>(std::clamp(step, 0.0, kBlink_s));
+    const State state = source(time_s, out);
+    const bool idles = !policy_.idle.empty() && (state == State::idle || state == State::waiting);
+    if (state == State::idle && state_ != State::idle) {
+        // The idle clip is laid where the reactor came to stand.
+        stand_ = shown_;
+        source(time_s, out);
+    }
+    const int lap_now = idles ? lap(time_s) : 0;
+    const bool left_or_entered_idle = (state == State::idle) != (state_ == State::idle);
+    if (shown_once_ && (switched_ || blinked || left_or_entered_idle || (idles && lap_now != lap_))) {
+        seam(time_s, blinked ? 0 : dt, out);
+        inertia_.apply(out, 0);
+    } else {
+        inertia_.apply(out, dt);
+    }
+    for (Quat& q : out.local) q = normalize(q);
+    lap_ = lap_now;
+    switched_ = false;
+    count(state);
+    shown_before_ = shown_;
+    shown_ = out;
+    dt_ = dt;
+    time_ = time_s;
+    shown_once_ = true;
+    return state;
+}
+
+}  // namespace rti

@@ -1,0 +1,105 @@
+// People who move by formula, and a planner of the tests' own.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <memory>
+#include <set>
+#include <thread>
+
+#include "../../csrc/src/worker.h"
+
+using namespace rti;
+
+// Walks along +X at `speed`, arms swinging, turning a little.
+inline ModelPose walker(double t, float speed = 1.0f, float z = 0) {
+    ModelPose p;
+    p.root = {static_cast<float>(t) * speed, 0.96f + 0.02f * static_cast<float>(std::sin(9 * t)), z};
+    p.local[0] = from_axis_angle({0, 1, 0}, 1.2f + 0.3f * static_cast<float>(std::sin(t)));
+    for (int j = 1; j < kJoints; ++j)
+        p.local[j] = from_axis_angle(normalize(Vec3{1, 0.3f * static_cast<float>(j % 3), 0.2f}),
+                                     0.4f * static_cast<float>(std::sin(5 * t + j)));
+    return p;
+}
+
+inline float farthest_turn(const ModelPose& a, const ModelPose& b) {
+    float worst = 0;
+    for (int j = 0; j < kJoints; ++j) worst = std::max(worst, angle_between(a.local[j], b.local[j]));
+    return worst;
+}
+
+// A pose in the caller's buffers, of the model's own skeleton.
+struct Buffers {
+    float rotations[kJoints * 4];
+    rti_pose pose = RTI_POSE_INIT;
+
+    Buffers() {
+        pose.joint_count = kJoints;
+        pose.rotations = rotations;
+        set(walker(0));
+    }
+    Buffers(const Buffers&) = delete;
+
+    void set(const ModelPose& p) {
+        pose.root[0] = p.root.x, pose.root[1] = p.root.y, pose.root[2] = p.root.z;
+        for (int j = 0; j < kJoints; ++j)
+            for (int k = 0; k < 4; ++k)
+                rotations[4 * j + k] = k == 0 ? p.local[j].w : k == 1 ? p.local[j].x : k == 2 ? p.local[j].y : p.local[j].z;
+    }
+
+    ModelPose get() const {
+        ModelPose p;
+        p.root = {pose.root[0], pose.root[1], pose.root[2]};
+        for (int j = 0; j < kJoints; ++j)
+            p.local[j] = {rotations[4 * j], rotations[4 * j + 1], rotations[4 * j + 2], rotations[4 * j + 3]};
+        return p;
+    }
+};
+
+// Follows the actor a metre beside, `horizon` frames ahead; its faults are switched on from outside.
+class FakePlanner : public Planner {
+public:
+    struct Faults {
+        std::atomic<int> delay_ms{5};
+        std::atomic<bool> fails{false}, nan{false}, broken_load{false};
+        std::atomic<int> hops{0}, together{0}, inside{0}, opened{0}, closed{0};
+    };
+
+    explicit FakePlanner(std::shared_ptr<Faults> faults) : faults_(std::move(faults)) {}
+
+    void load() override {
+        if (faults_->broken_load) throw PlannerError{RTI_E_PYTHON, "load: expected a planner, got a broken one"};
+    }
+    int open(std::uint64_t, const Settings& settings) override {
+        ++faults_->opened;
+        return settings.hop ? settings.hop : 4;
+    }
+    void close(std::uint64_t) noexcept override { ++faults_->closed; }
+    void hop(Hop* const* hops, std::size_t count) noexcept override {
+        ++faults_->inside;
+        std::this_thread::sleep_for(std::chrono::milliseconds(faults_->delay_ms));
+        ++faults_->hops;
+        faults_->together = std::max(faults_->together.load(), static_cast<int>(count));
+        for (std::size_t i = 0; i < count; ++i) {
+            Hop& hop = *hops[i];
+            hop.error = "planner: failed on purpose";
+            hop.planned = faults_->fails ? 0 : 16;
+            const ModelPose& last = hop.actor[hop.frames - 1];
+            const Vec3 step = hop.frames > 1 ? last.root - hop.actor[hop.frames - 2].root : Vec3{};
+            for (int k = 0; k < hop.planned; ++k) {
+                hop.plan[k] = last;
+                hop.plan[k].root = last.root + step * static_cast<float>(k + 1) + Vec3{0, 0, 1};
+                if (faults_->nan) hop.plan[k].local[7].x = std::numeric_limits<float>::quiet_NaN();
+            }
+        }
+        --faults_->inside;
+    }
+    void save_prompts(const std::vector<std::string>&, const std::string&) override {}
+
+private:
+    std::shared_ptr<Faults> faults_;
+};
