@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from rtinteract.codec import Codec
 from rtinteract.config import FORMAT_VERSION, ModelConfig, TextConfig, from_dict, to_dict
+from rtinteract.container import read_container, write_container
 from rtinteract.errors import CheckpointError, ConfigError
 from rtinteract.features.base import get
 from rtinteract.features.normalize import Normalizer
@@ -22,6 +19,7 @@ from rtinteract.text import TextEncoder, TextHead
 from rtinteract.transformer import InterMTransformer
 
 FORMAT = "rtinteract"
+_OTHERWISE = "published .tar checkpoints go through `rtinteract import-intermask`"
 # Ids, and the statistics and code vectors that decide them, keep full precision whatever the file's dtype.
 _FULL_PRECISION = ("normalizer.", "codec.quantizer.")
 
@@ -113,47 +111,7 @@ def save_model(path, parts: ModelParts, *, dtype: torch.dtype | None = None, car
                 "card": json.dumps(parts.card if card is None else card)}
     if parts.tokenizer is not None:
         metadata["tokenizer"] = parts.tokenizer
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        save_file(_tensors(parts, dtype), beside, metadata=metadata)
-        os.replace(beside, path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({error}); check the folder and the free space") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _check_container(path: Path) -> None:
-    """Tell a file that is missing, cut short, or of another kind, before its tensors are read."""
-    if not path.is_file():
-        there = "a folder" if path.is_dir() else "nothing"
-        raise CheckpointError(f"{path}: expected a model file, got {there} there; check the path")
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        start = file.read(1)
-        if size < 9 or start != b"{" or length > 100_000_000:
-            raise CheckpointError(f"{path}: expected a .safetensors file, got another kind of file; published .tar checkpoints "
-                                  "go through `rtinteract import-intermask`")
-        header = start + file.read(length - 1)
-    if len(header) == length:
-        try:
-            entries = json.loads(header)
-            length += 8 + max((v["data_offsets"][1] for k, v in entries.items() if k != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: the .safetensors header is damaged ({error}); fetch it again") from error
-    if size < length:
-        raise CheckpointError(f"{path}: expected {length} bytes or more, got {size}: the file was cut short; fetch it again")
-
-
-def _read(path: Path):
-    _check_container(path)
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); fetch it again") from error
+    write_container(Path(path), _tensors(parts, dtype), metadata)
 
 
 def _config_of(path: Path, metadata: dict) -> ModelConfig:
@@ -177,7 +135,7 @@ def _config_of(path: Path, metadata: dict) -> ModelConfig:
 def load_model(path) -> ModelParts:
     """The model of a .safetensors file, in evaluation mode, on the CPU, float32. CheckpointError says what is wrong with it."""
     path = Path(path)
-    metadata, tensors = _read(path)
+    metadata, tensors = read_container(path, _OTHERWISE)
     config = _config_of(path, metadata)
     try:
         parts = build(config)

@@ -87,7 +87,7 @@ def test_bad_models(clip, fails, small_model_path):
         return fails("react", clip, "-m", path, "--out", clip.with_name("a.glb"))
 
     path = clip.with_name("model.safetensors")
-    assert "expected a model file" in react(path)
+    assert "expected a .safetensors file" in react(path)
     path.write_bytes(small_model_path.read_bytes()[:-1000])
     assert "cut short" in react(path)
     path.write_text("this is a text file, not weights")

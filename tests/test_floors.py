@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "rotation"},
-    {"config", "skeleton"},
+    {"config", "skeleton", "container"},
     {"kernels", "motion", "body"},
     {"features", "metrics", "blocks", "blend", "capture", "feet", "graph", "placement", "precision"},
     {"codec", "transformer", "text"},
