@@ -11,6 +11,8 @@ from torch import nn
 
 from rtinteract.config import CodecConfig
 from rtinteract.errors import ConfigError, MotionError
+from rtinteract.kernels.backend import use_triton
+from rtinteract.kernels.convolution import convolution
 from rtinteract.kernels.nearest_code import nearest_code
 
 DRAW_TEMPERATURE = 0.5
@@ -200,6 +202,11 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
+        if not self.training and use_triton(x) and x.dtype == self.mix.weight.dtype:
+            wide, mix = self.dilated, self.mix
+            hidden = convolution(x, wide.weight, wide.bias, padding=wide.padding, dilation=wide.dilation, relu_in=True,
+                                 relu_out=True)
+            return convolution(hidden, mix.weight, mix.bias, residual=x)
         return x + self.dropout(self.mix(F.relu(self.dilated(F.relu(x)))))
 
 

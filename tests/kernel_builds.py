@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import triton
-from rtinteract.kernels import attention, linear, nearest_code, remask, spatio_temporal
+from rtinteract.kernels import attention, convolution, linear, nearest_code, remask, spatio_temporal
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
@@ -58,6 +58,16 @@ def _linear(dtype="bf16", int8=False, **options):
     return linear._linear_kernel, types, flags | {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}, 8
 
 
+def _convolution(kernel, dtype="bf16", int8=False, **options):
+    flags = dict(STRIDE_H=1, STRIDE_W=1, PAD_H=1, PAD_W=1, DILATION_H=1, DILATION_W=1, KERNEL_H=kernel, KERNEL_W=kernel,
+                 RELU_IN=True, RELU_OUT=True, BIAS=True, RESIDUAL=False, INT8=int8, BLOCK_M=64, BLOCK_N=32, BLOCK_K=32) | options
+    types = dict(p_x=f"*{dtype}", p_weight="*i8" if int8 else f"*{dtype}", p_bias=f"*{dtype}", p_x_scale="*fp32",
+                 p_weight_scale="*fp32", p_residual=f"*{dtype}", p_out=f"*{dtype}")
+    sizes = ["pixels", "channels", "outputs", "height", "width", "out_height", "out_width"]
+    strides = [f"{t}_{axis}" for t, axes in (("x", "bchw"), ("w", "ocij"), ("r", "bchw"), ("o", "bchw")) for axis in axes]
+    return convolution._convolution_kernel, types | dict.fromkeys(sizes + strides, "i32"), flags, 4
+
+
 def _spatio_temporal(step, width=384, head=64, block=32, dtype="bf16"):
     value, sizes = f"*{dtype}", {"rows": "i32", "tokens": "i32", "stride_b": "i32", "stride_l": "i32"}
     layers = [f"p_{name}_{branch}" for branch in "st" for name in ("shift", "scale", "w", "b")]
@@ -99,6 +109,12 @@ BUILDS = {
     "spatio-temporal mix": _spatio_temporal("mix"),
     "spatio-temporal mix 128/32": _spatio_temporal("mix", 128, 32),
     "spatio-temporal close": _spatio_temporal("close"),
+    "convolution 3x3": _convolution(3),
+    "convolution 3x3 dilated": _convolution(3, PAD_H=3, PAD_W=3, DILATION_H=3, DILATION_W=3),
+    "convolution 4x4 down": _convolution(4, STRIDE_H=2, STRIDE_W=2, RELU_IN=False, RELU_OUT=False),
+    "convolution 1x1 residual": _convolution(1, PAD_H=0, PAD_W=0, RELU_IN=False, RELU_OUT=False, RESIDUAL=True),
+    "convolution 3x3 int8": _convolution(3, int8=True),
+    "convolution 3x3 float32": _convolution(3, "fp32", BLOCK_K=16),
     "nearest code": _nearest(False),
     "nearest code drawn": _nearest(True),
 }

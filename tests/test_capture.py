@@ -13,7 +13,6 @@ from rtinteract.fill import BUCKETS, Draw, bucket_of, fill_and_decode
 from rtinteract.sampler import guidance_modulations, seeds_of
 from rtinteract.stream import hop_together
 
-
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
