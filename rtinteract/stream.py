@@ -141,14 +141,23 @@ class ReactionStream:
         if self.pipeline.representation.frames_lost:
             raise ConfigError(f"stream: representation {pipeline.representation.name!r} needs the next frame for each row, so it "
                               "cannot end at now; use a model of the 'hybrid' representation, or react() on whole clips")
-        self.config, self.condition = config, condition
+        self.config = config
         check_options(config.iterations, config.guidance, config.top_k, config.temperature)
+        self.tell(condition)
+        self.stand(reactor)
+
+    def tell(self, condition: torch.Tensor | None) -> None:
+        """Another prompt's ``condition`` [1, C], or None, from the next hop on; both people stay where they are."""
+        self.condition = condition
         with torch.inference_mode():
             # They depend on the prompt alone, so every hop shares them.
-            self._modulations = guidance_modulations(pipeline.transformer, condition, 1, config.guidance)
+            self._modulations = guidance_modulations(self.pipeline.transformer, condition, 1, self.config.guidance)
             self._steady = self._record()
+
+    def stand(self, reactor: Motion | None, body: torch.Tensor | None = None) -> None:
+        """Begin a new scene with the other person as ``reactor`` (None: the model places one, of the bones ``body`` [22, 3])."""
         self._start = None if reactor is None else Poses.of(reactor, self.device)
-        self._body = None if reactor is None else body_of(reactor, self.device)
+        self._body = body if reactor is None else body_of(reactor, self.device)
         self.reset()
 
     def _record(self):

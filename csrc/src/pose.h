@@ -32,15 +32,6 @@ struct Body {
     Vec3 offsets[kJoints];
 };
 
-// An adult of 1.72 m: the body of rtinteract.skeleton.SMPL22.
-constexpr Body kAverageBody = {{
-    {0, 0, 0}, {0.085f, -0.080f, 0}, {-0.085f, -0.080f, 0}, {0, 0.110f, -0.010f}, {0, -0.410f, 0.005f}, {0, -0.410f, 0.005f},
-    {0, 0.125f, 0.005f}, {0, -0.410f, -0.015f}, {0, -0.410f, -0.015f}, {0, 0.070f, 0.010f}, {0.010f, -0.055f, 0.125f},
-    {-0.010f, -0.055f, 0.125f}, {0, 0.195f, -0.010f}, {0.070f, 0.115f, -0.005f}, {-0.070f, 0.115f, -0.005f},
-    {0, 0.095f, 0.020f}, {0.105f, 0.020f, -0.005f}, {-0.105f, 0.020f, -0.005f}, {0.280f, 0, 0}, {-0.280f, 0, 0},
-    {0.255f, 0, 0}, {-0.255f, 0, 0},
-}};
-
 // Places and rotations of all joints in the world.
 struct WorldPose {
     Vec3 position[kJoints];

@@ -4,6 +4,12 @@
 #include <cmath>
 
 namespace rti {
+namespace {
+
+// Frames before its first that a plan is carried back.
+constexpr double kLead = 2;
+
+}  // namespace
 
 void Plan::finish() noexcept {
     const ModelPose& last = pose[frames - 1];
@@ -77,8 +83,9 @@ State Timeline::source(double time_s, ModelPose& out) const noexcept {
         settle(past, out);
         return State::settle;
     }
-    const double at = std::max(0.0, (time_s - plan_->start_s) * kFps);
-    const int i = std::min(static_cast<int>(at), plan_->frames - 1), next = std::min(i + 1, plan_->frames - 1);
+    // A quick planner's plan begins a little after now: its first two frames also tell what came just before.
+    const double at = std::max(-kLead, (time_s - plan_->start_s) * kFps);
+    const int i = std::clamp(static_cast<int>(at), 0, plan_->frames - 1), next = std::min(i + 1, plan_->frames - 1);
     const auto t = static_cast<float>(at - i);
     const ModelPose &a = plan_->pose[i], &b = plan_->pose[next];
     out.root = lerp(a.root, b.root, t);
@@ -87,21 +94,11 @@ State Timeline::source(double time_s, ModelPose& out) const noexcept {
     return time_s - plan_->start_s > 2 * policy_.hop_s ? State::hold : State::live;
 }
 
-void Timeline::seam(double time_s, float dt, const ModelPose& target) noexcept {
-    if (!(dt_ > 1e-4f && dt > 1e-4f && dt < kBlink_s)) {
-        inertia_.begin(shown_, shown_, target, target, dt, policy_.blend_s);
-        return;
-    }
-    // What was shown goes on for one tick as it went, so that the seam does not stall.
-    const float ticks = dt / dt_;
-    ModelPose shown = shown_, target_before;
-    shown.root = shown.root + limited((shown_.root - shown_before_.root) * ticks, Inertia::kMaxSpeed * dt);
-    for (int j = 0; j < kJoints; ++j) {
-        const Vec3 turn = small_turn(shown_before_.local[j], shown_.local[j]) * ticks;
-        shown.local[j] = mul(shown.local[j], exp(limited(turn, Inertia::kMaxTurn * dt)));
-    }
-    source(time_s - dt, target_before);
-    inertia_.begin(shown, shown_, target, target_before, dt, policy_.blend_s);
+void Timeline::seam() noexcept {
+    ModelPose target, target_before;
+    source(time_, target);
+    source(time_ - static_cast<double>(dt_), target_before);
+    inertia_.begin(shown_, shown_before_, target, target_before, dt_, policy_.blend_s);
 }
 
 void Timeline::count(State state) noexcept {
@@ -114,29 +111,29 @@ State Timeline::show(double time_s, ModelPose& out) noexcept {
     if (!std::isfinite(time_s)) time_s = time_;
     const double step = shown_once_ ? time_s - time_ : 0;
     const bool blinked = step < 0 || step > kBlink_s;
-    const auto dt = static_cast<float>(std::clamp(step, 0.0, kBlink_s));
+    const auto dt = static_cast<float>(blinked ? 1 / kFps : step);
     const State state = source(time_s, out);
     const bool idles = !policy_.idle.empty() && (state == State::idle || state == State::waiting);
-    if (state == State::idle && state_ != State::idle) {
-        // The idle clip is laid where the reactor came to stand.
-        stand_ = shown_;
-        source(time_s, out);
-    }
+    const bool crossed = (state == State::idle) != (state_ == State::idle);
+    // The idle clip is laid where the reactor came to stand.
+    if (crossed && state == State::idle) stand_ = shown_;
     const int lap_now = idles ? lap(time_s) : 0;
-    const bool left_or_entered_idle = (state == State::idle) != (state_ == State::idle);
-    if (shown_once_ && (switched_ || blinked || left_or_entered_idle || (idles && lap_now != lap_))) {
-        seam(time_s, blinked ? 0 : dt, out);
-        inertia_.apply(out, 0);
-    } else {
-        inertia_.apply(out, dt);
+    if (shown_once_ && (blinked || crossed || (idles && lap_now != lap_))) {
+        // What comes now was not going on at the last tick, so it has no velocity of its own there.
+        source(time_s, out);
+        inertia_.begin(shown_, blinked ? shown_ : shown_before_, out, out, dt_, policy_.blend_s);
+    } else if (shown_once_ && switched_) {
+        // The blend begins at the last tick, so that this one already moves.
+        seam();
     }
+    inertia_.apply(out, dt);
     for (Quat& q : out.local) q = normalize(q);
     lap_ = lap_now;
     switched_ = false;
     count(state);
     shown_before_ = shown_;
     shown_ = out;
-    dt_ = dt;
+    dt_ = blinked ? 0 : dt;
     time_ = time_s;
     shown_once_ = true;
     return state;

@@ -62,7 +62,7 @@ private:
     double end() const noexcept { return plan_->start_s + (plan_->frames - 1) / kFps; }
     double idle_since() const noexcept { return plan_ ? end() + policy_.idle_after_s : 0; }
     int lap(double time_s) const noexcept;
-    void seam(double time_s, float dt, const ModelPose& target) noexcept;
+    void seam() noexcept;
     void count(State state) noexcept;
 
     LatePolicy policy_;

@@ -11,9 +11,12 @@
 #include <set>
 #include <thread>
 
+#include "../../csrc/src/skeleton_tables.h"
 #include "../../csrc/src/worker.h"
 
 using namespace rti;
+
+inline const Body& kAverageBody = tables::average_body;
 
 // Walks along +X at `speed`, arms swinging, turning a little.
 inline ModelPose walker(double t, float speed = 1.0f, float z = 0) {
@@ -103,3 +106,79 @@ public:
 private:
     std::shared_ptr<Faults> faults_;
 };
+
+// A session of the model's own skeleton, and a worker with the fake planner.
+struct Scene {
+    std::shared_ptr<FakePlanner::Faults> faults = std::make_shared<FakePlanner::Faults>();
+    std::unique_ptr<Worker> worker;
+    double time = 10;
+    std::atomic<int> logged{0};
+
+    explicit Scene(bool broken_load = false) {
+        faults->broken_load = broken_load;
+        worker = std::make_unique<Worker>(std::make_unique<FakePlanner>(faults), [this](std::int32_t, const std::string&) { ++logged; });
+    }
+
+    static Person person() {
+        const Basis basis;
+        const PresetSkeleton preset("smpl22", basis);
+        return {std::make_unique<const Retarget>(preset.desc(), basis), {}};
+    }
+
+    std::shared_ptr<Session> session(SessionConfig config = {}) {
+        static std::atomic<std::uint64_t> next{1};
+        auto made = std::make_shared<Session>(next++, person(), person(), std::move(config));
+        worker->add(made);
+        return made;
+    }
+};
+
+inline rti_stats stats_of(const Session& session) {
+    rti_stats stats = RTI_STATS_INIT;
+    session.stats(stats);
+    return stats;
+}
+
+// What came out of a session, tick after tick, and whether it could always be shown.
+struct Viewer {
+    Buffers out;
+    rti_pull_info info = RTI_PULL_INFO_INIT;
+    bool always_sound = true;
+    float fastest = 0;  // m/s of the root between ticks
+    int ticks = 0, states[5] = {0, 0, 0, 0, 0};
+    std::uint64_t plans = 0;
+
+    rti_status pull(Session& session, double time) {
+        const ModelPose before = out.get();
+        const bool had_plan = info.plan != 0;
+        const rti_status status = session.pull(time, out.pose, &info);
+        const ModelPose now = out.get();
+        always_sound = always_sound && sound(now);
+        if (had_plan && ticks > 0 && time > last_) fastest = std::max(fastest, length(now.root - before.root) / static_cast<float>(time - last_));
+        last_ = time;
+        ++ticks;
+        ++states[info.state];
+        plans = info.plan;
+        return status;
+    }
+
+private:
+    double last_ = 0;
+};
+
+// The engine's loop: ticks of `rate_hz` for `seconds`, at the wall clock's pace divided by `haste`.
+inline void play(Scene& scene, Session& session, Viewer& viewer, double seconds, double rate_hz, double haste = 1,
+                 const std::function<void(Buffers&, int)>& spoil = {}) {
+    Buffers in;
+    const auto ticks = static_cast<int>(seconds * rate_hz);
+    auto next = std::chrono::steady_clock::now();
+    for (int i = 0; i < ticks; ++i) {
+        scene.time += 1 / rate_hz;
+        in.set(walker(scene.time));
+        if (spoil) spoil(in, i);
+        session.push(RTI_ACTOR, scene.time, in.pose);
+        viewer.pull(session, scene.time);
+        next += std::chrono::microseconds(static_cast<long>(1e6 / rate_hz / haste));
+        std::this_thread::sleep_until(next);
+    }
+}
