@@ -150,6 +150,14 @@ def chained(parents: tuple[int, ...], root, bones):
     return xp.concatenate(places, -2)[..., order, :]
 
 
+def upright(skeleton: Skeleton) -> Skeleton:
+    """The same body with bone axes such that no rotation at all is its T-pose."""
+    places, turns = forward_kinematics(skeleton, np.zeros((1, 3)), skeleton.tpose[None], with_rotations=True)
+    parents = np.maximum(skeleton.parents, 0)
+    return Skeleton(skeleton.name, skeleton.joints, skeleton.parents, places[0] - places[0, parents],
+                    {j: R.rotate(turns[0, j], tip) for j, tip in skeleton.end_sites.items()}, None, skeleton.joint_map)
+
+
 SMPL22_JOINTS = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle", "spine3",
     "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder", "right_shoulder",

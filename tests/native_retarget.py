@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rtinteract.motion import axes as axes_named
+
 ROOT = Path(__file__).resolve().parents[1]
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 SOURCES = [ROOT / "csrc" / "src" / f"{name}.cpp" for name in ("jointmap", "restpose", "retarget", "skeleton", "skeleton_tables")]
 FLAGS = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-fPIC", "-shared"]
+MODEL_AXES = axes_named("rtinteract")
 
 
 def compiled(folder, *flags) -> ctypes.CDLL:
@@ -52,13 +55,13 @@ class Native:
         return cls(lib, lib.shim_preset(name.encode(), axes.encode(), error, 4096), error)
 
     @classmethod
-    def of(cls, lib, names, parents, translations, rotations, to_model=np.eye(3), metres=1.0):
+    def of(cls, lib, names, parents, translations, rotations, axes=MODEL_AXES):
         error = ctypes.create_string_buffer(4096)
-        keep = [floats(a) for a in (translations, to_model)]
+        keep = [floats(a) for a in (translations, axes.to_model)]
         turns = None if rotations is None else floats(rotations)
         tree = (ctypes.c_int32 * len(parents))(*parents)
         handle = lib.shim_create(len(names), words(names), tree, keep[0][1], turns and turns[1], keep[1][1],
-                                 ctypes.c_float(metres), error, 4096)
+                                 ctypes.c_float(axes.metres_per_unit), error, 4096)
         return cls(lib, handle, error)
 
     @property

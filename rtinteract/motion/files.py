@@ -12,9 +12,13 @@ from rtinteract.motion import cmu
 from rtinteract.motion.acclaim import read_amc, read_asf
 from rtinteract.motion.archive import read_archive, write_archive
 from rtinteract.motion.bvh import read_bvh
+from rtinteract.motion.contacts import retarget_pair
 from rtinteract.motion.expmap import read_expmap
+from rtinteract.motion.presets import preset
+from rtinteract.motion.retarget import retarget
 from rtinteract.motion.settle import settle
 from rtinteract.motion.types import Motion
+from rtinteract.skeleton import upright
 
 PACKED = (".xz", ".gz")
 READABLE = (".bvh", ".amc", ".txt", ".npz")
@@ -107,17 +111,20 @@ def _find_json(path: Path) -> Path:
                         "give skeleton=PATH of the JSON")
 
 
-def write_motion(path, motion, **options) -> None:
+def write_motion(path, motion, *, skeleton=None, **options) -> None:
     """Write one Motion or a pair (actor, reactor) by suffix: .bvh, .glb, .npz, or a picture .png, .gif, .mp4.
 
-    A pair as .bvh becomes two files, `stem.a.bvh` and `stem.b.bvh`. ``options`` go to the format's writer. Files appear whole
-    or not at all. Raises MotionError for another suffix.
+    ``skeleton``: the bones to write them on, an engine's by name ("ue5", see `rtinteract.motion.PRESETS`) or a Skeleton; a
+    pair's hands still meet. A pair as .bvh becomes two files, `stem.a.bvh` and `stem.b.bvh`. ``options`` go to the format's
+    writer. Files appear whole or not at all. Raises MotionError for another suffix.
     """
     path = Path(path)
     motions = (motion,) if isinstance(motion, Motion) else tuple(motion)
     if not motions or not all(isinstance(m, Motion) for m in motions):
         raise MotionError(f"{path}: expected a Motion or a pair of them, got {type(motion).__name__}")
     suffix = path.suffix.lower()
+    if skeleton is not None:
+        motions = _on_bones(motions, skeleton, suffix)
     if suffix == ".bvh":
         from rtinteract.motion.write_bvh import write_bvh
         if len(motions) == 1:
@@ -135,3 +142,14 @@ def write_motion(path, motion, **options) -> None:
         write_picture(path, motions, **options)
     else:
         raise MotionError(f"{path}: expected one of {', '.join(WRITABLE)}, got {suffix or 'no suffix'!r}; choose one of these")
+
+
+def _on_bones(motions, skeleton, suffix):
+    """The same people on ``skeleton``, a preset's name or a Skeleton."""
+    skeleton = preset(skeleton) if isinstance(skeleton, str) else skeleton
+    if suffix == ".bvh":
+        # The format has no rest rotations: every reader takes the pose of zeros for the rest pose.
+        skeleton = upright(skeleton)
+    if len(motions) == 2:
+        return retarget_pair(motions, (skeleton, skeleton))
+    return tuple(retarget(m, skeleton) for m in motions)

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from rtinteract import rotation as R
-from rtinteract.errors import MotionError, RtInteractError
+from rtinteract.errors import MotionError, RtInteractError, SkeletonError
 from rtinteract.motion.atomic import replacing
 from rtinteract.motion.capsules import bones, t_pose
+from rtinteract.motion.jointmaps import joint_map_of
+from rtinteract.motion.restpose import calibrate
 from rtinteract.motion.types import Motion
 from rtinteract.skeleton import Skeleton
 
@@ -212,6 +214,15 @@ def _read_array(doc, blob, index, what):
     return array if width == 1 else array.reshape(-1, width)
 
 
+def _stood_up(skeleton):
+    """The T-pose in place of the rest pose of another program's file, as far as the joints' names tell how."""
+    try:
+        roles = joint_map_of(skeleton)
+    except SkeletonError:
+        return skeleton
+    return replace(skeleton, tpose=calibrate(skeleton.joints, skeleton.parents, skeleton.offsets, {}, roles, skeleton.tpose))
+
+
 def _read_person(doc, blob, skin, what) -> Motion:
     """The Motion of one skin."""
     nodes, joints = doc.nodes, skin.joints
@@ -225,6 +236,8 @@ def _read_person(doc, blob, skin, what) -> Motion:
     names = tuple(nodes[n].name or f"joint {n}" for n in joints)
     tips = {names.index(j): np.array(tip) for j, tip in note.get("end_sites", {}).items()}
     skeleton = Skeleton(note.get("skeleton", skin.name or "gltf"), names, parents, offsets, tips, tpose)
+    if not note:
+        skeleton = _stood_up(skeleton)
     tracks, times = {}, None
     for animation in doc.animations[:1]:
         for channel in animation.channels:
