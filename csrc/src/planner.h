@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -33,21 +34,27 @@ struct Hop {
     std::string error;                   // why `planned` is 0
 };
 
-struct PlannerError {
-    std::int32_t status;
-    std::string text;
+// How a model is to be loaded.
+struct ModelOptions {
+    std::string path, bytes, device = "auto", precision = "auto", prompt_bank, python_executable, python_library;
+    int threads = 0;
+    std::uint64_t vram_limit = 0;
 };
 
-// Called on the worker's thread only, load() first. May throw PlannerError from load, open and save_prompts; hop never throws.
+// Called on the worker's thread only, load() first. Nothing throws: a planner may live in another shared object. A status is
+// RTI_OK or an error, and `why` then says more.
 class Planner {
 public:
     virtual ~Planner() = default;
-    virtual void load() = 0;
-    // A session begins; returns frames a hop. Sessions are named by numbers that are never used twice.
-    virtual int open(std::uint64_t session, const Settings& settings) = 0;
+    virtual std::int32_t load(std::string& why) noexcept = 0;
+    // A session begins; frames a hop, or an error. Sessions are named by numbers that are never used twice.
+    virtual std::int32_t open(std::uint64_t session, const Settings& settings, std::string& why) noexcept = 0;
     virtual void close(std::uint64_t session) noexcept = 0;
     virtual void hop(Hop* const* hops, std::size_t count) noexcept = 0;
-    virtual void save_prompts(const std::vector<std::string>& texts, const std::string& path) = 0;
+    virtual std::int32_t save_prompts(const std::vector<std::string>& texts, const std::string& path, std::string& why) noexcept = 0;
 };
+
+// A planner that starts Python when it loads, and not before.
+std::unique_ptr<Planner> make_python_planner(ModelOptions options);
 
 }  // namespace rti

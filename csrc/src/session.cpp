@@ -208,13 +208,13 @@ bool Session::gather() noexcept {
     return true;
 }
 
-void Session::deliver(std::int64_t ns) {
+bool Session::deliver(std::int64_t ns) {
     bool good = hop_.planned > 0 && hop_.planned <= kMaxHorizon;
     for (int i = 0; good && i < hop_.planned; ++i) good = sound(hop_.plan[i]);
     if (hop_.planned != 0 && !good) hop_.error = "planner: expected sound poses, got NaN, infinity or rotations of another length";
     if (!good) {
         fail(hop_.error);
-        return;
+        return false;
     }
     hop_.fresh = false;
     Plan& plan = plans_.draft();
@@ -232,6 +232,7 @@ void Session::deliver(std::int64_t ns) {
     hops_.add();
     hop_ns_.add(ns);
     reaction_ns_.add(now_ns() - mark_);
+    return true;
 }
 
 void Session::fail(const std::string& text) {

@@ -29,7 +29,7 @@ struct SessionConfig {
 
 // One person's skeleton as the engine has it.
 struct Person {
-    std::unique_ptr<const Retarget> map;
+    std::unique_ptr<Retarget> map;
     std::vector<std::string> names;
 };
 
@@ -51,12 +51,12 @@ public:
     const Settings& settings() const noexcept { return config_.settings; }
 
     // The worker's thread. opened() tells how many frames a hop takes; gather() is true when a hop is due, which then lies in
-    // hop(); deliver() publishes what the planner made of it, after `ns` nanoseconds.
+    // hop(); deliver() publishes what the planner made of it in `ns` nanoseconds; false where that failed.
     void opened(int hop);
     bool is_open() const noexcept { return open_.load(std::memory_order_acquire); }
     bool gather() noexcept;
     Hop& hop() noexcept { return hop_; }
-    void deliver(std::int64_t ns);
+    bool deliver(std::int64_t ns);
     void fail(const std::string& text);
 
 private:

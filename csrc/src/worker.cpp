@@ -61,15 +61,15 @@ rti_status Worker::wait_open(const Session& session, double timeout_s, std::stri
     return refused() ? RTI_E_PLANNER : session.is_open() ? RTI_OK : RTI_NOT_READY;
 }
 
-void Worker::save_prompts(std::vector<std::string> texts, std::string path) {
-    std::packaged_task<void()> task([this, texts = std::move(texts), path = std::move(path)] { planner_->save_prompts(texts, path); });
-    std::future<void> done = task.get_future();
+rti_status Worker::save_prompts(std::vector<std::string> texts, std::string path, std::string& why) {
+    std::packaged_task<rti_status()> task([this, &texts, &path, &why] { return planner_->save_prompts(texts, path, why); });
+    std::future<rti_status> done = task.get_future();
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         tasks_.push_back(std::move(task));
     }
     wake_.notify_all();
-    done.get();
+    return done.get();
 }
 
 void Worker::settle(rti_status status, const std::string& text) {
@@ -82,36 +82,25 @@ void Worker::settle(rti_status status, const std::string& text) {
 }
 
 bool Worker::load() {
-    try {
-        planner_->load();
-        settle(RTI_OK, "");
-        return true;
-    } catch (const PlannerError& error) {
-        log(3, error.text);
-        settle(error.status, error.text);
-    } catch (const std::exception& error) {
-        log(3, error.what());
-        settle(RTI_E_INTERNAL, error.what());
-    }
-    return false;
+    std::string why;
+    const rti_status status = planner_->load(why);
+    if (status != RTI_OK) log(3, why);
+    settle(status, why);
+    return status == RTI_OK;
 }
 
 void Worker::open(const std::shared_ptr<Session>& session) {
     std::string why;
-    try {
-        session->opened(std::clamp(planner_->open(session->id(), session->settings()), 1, kMaxHop));
-    } catch (const PlannerError& error) {
-        why = error.text;
-    } catch (const std::exception& error) {
-        why = error.what();
-    }
-    if (!why.empty()) {
+    const std::int32_t hop = planner_->open(session->id(), session->settings(), why);
+    if (hop > 0 && hop <= kMaxHop) {
+        session->opened(hop);
+    } else {
         session->fail(why);
         log(3, why);
     }
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (!why.empty()) refused_.push_back(session->id());
+        if (!session->is_open()) refused_.push_back(session->id());
     }
     settled_.notify_all();
 }
@@ -143,16 +132,14 @@ void Worker::hop_all() {
     const std::int64_t began = now_ns();
     planner_->hop(hops_.data(), hops_.size());
     const std::int64_t took = now_ns() - began;
-    for (Session* session : due_) {
-        session->deliver(took);
-        if (session->hop().planned == 0) log(2, session->hop().error);
-    }
+    for (Session* session : due_)
+        if (!session->deliver(took)) log(2, session->hop().error);
 }
 
 void Worker::run() {
     const bool loaded = load();
     for (;;) {
-        std::deque<std::packaged_task<void()>> tasks;
+        std::deque<std::packaged_task<rti_status()>> tasks;
         {
             std::unique_lock<std::mutex> lock(mutex_);
             const auto due = [this] { return stop_ || changed_ || !tasks_.empty(); };

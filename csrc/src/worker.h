@@ -35,8 +35,8 @@ public:
     rti_status wait(double timeout_s, std::string* text = nullptr);
     // The same, and the session is open.
     rti_status wait_open(const Session& session, double timeout_s, std::string* text);
-    // On the worker's thread; waits for it. Throws PlannerError.
-    void save_prompts(std::vector<std::string> texts, std::string path);
+    // On the worker's thread; waits for it.
+    rti_status save_prompts(std::vector<std::string> texts, std::string path, std::string& why);
 
 private:
     void run();
@@ -55,7 +55,7 @@ private:
     rti_status status_ = RTI_NOT_READY;
     std::string text_;
     std::vector<std::shared_ptr<Session>> sessions_;
-    std::deque<std::packaged_task<void()>> tasks_;
+    std::deque<std::packaged_task<rti_status()>> tasks_;
     // The worker's own view of the sessions, and those that did not open.
     std::vector<std::shared_ptr<Session>> served_;
     std::vector<std::uint64_t> refused_;

@@ -74,10 +74,12 @@ public:
 
     explicit FakePlanner(std::shared_ptr<Faults> faults) : faults_(std::move(faults)) {}
 
-    void load() override {
-        if (faults_->broken_load) throw PlannerError{RTI_E_PYTHON, "load: expected a planner, got a broken one"};
+    std::int32_t load(std::string& why) noexcept override {
+        if (!faults_->broken_load) return RTI_OK;
+        why = "load: expected a planner, got a broken one";
+        return RTI_E_PYTHON;
     }
-    int open(std::uint64_t, const Settings& settings) override {
+    std::int32_t open(std::uint64_t, const Settings& settings, std::string&) noexcept override {
         ++faults_->opened;
         return settings.hop ? settings.hop : 4;
     }
@@ -101,7 +103,9 @@ public:
         }
         --faults_->inside;
     }
-    void save_prompts(const std::vector<std::string>&, const std::string&) override {}
+    std::int32_t save_prompts(const std::vector<std::string>& texts, const std::string&, std::string&) noexcept override {
+        return texts.empty() ? RTI_E_ARGUMENT : RTI_OK;
+    }
 
 private:
     std::shared_ptr<Faults> faults_;
@@ -122,7 +126,7 @@ struct Scene {
     static Person person() {
         const Basis basis;
         const PresetSkeleton preset("smpl22", basis);
-        return {std::make_unique<const Retarget>(preset.desc(), basis), {}};
+        return {std::make_unique<Retarget>(preset.desc(), basis), {}};
     }
 
     std::shared_ptr<Session> session(SessionConfig config = {}) {
