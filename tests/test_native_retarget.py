@@ -246,7 +246,7 @@ def test_a_chain_without_end_is_refused(lib):
     s = preset("unity")
     names, parents = [f"carrier {k}" for k in range(60)] + list(s.joints), list(range(-1, 59)) + [59 if p < 0 else p + 60
                                                                                              for p in s.parents]
-    with pytest.raises(ValueError, match="at most 64 joints.*got 82"):
+    with pytest.raises(ValueError, match="at most 48 joints.*got 82"):
         Native.of(lib, names, parents, np.concatenate([np.zeros((60, 3)), s.offsets]), None)
     with pytest.raises(ValueError, match="1 to 4096 joints"):
         Native.of(lib, [f"b{k}" for k in range(5000)], list(range(-1, 4999)), np.zeros((5000, 3)), None)

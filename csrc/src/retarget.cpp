@@ -4,8 +4,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <initializer_list>
+#include <iterator>
 #include <stdexcept>
-#include <utility>
 
 #include "skeleton_tables.h"
 
@@ -26,7 +27,7 @@ std::size_t size(std::int32_t i) { return static_cast<std::size_t>(i); }
 [[noreturn]] void refuse(const std::string& text) { throw std::invalid_argument("skeleton: " + text); }
 
 // The description, checked, in the model's axes.
-RestPose read(const SkeletonDesc& desc, const Basis& basis) {
+RestPose checked(const SkeletonDesc& desc, const Basis& basis) {
     basis.check();
     if (desc.joints < 1 || desc.joints > kMaxJoints) {
         refuse("expected 1 to " + std::to_string(kMaxJoints) + " joints, got " + std::to_string(desc.joints) + "; leave out a "
@@ -64,14 +65,21 @@ Limb average_limb(const int (&chain)[3]) {
     return {length(tables::average_body.offsets[chain[1]]), length(tables::average_body.offsets[chain[2]])};
 }
 
+// Back to unit length from near it, without a root.
+Quat tidy(Quat q) {
+    const float s = 1.5f - 0.5f * dot(q, q);
+    return {q.w * s, q.x * s, q.y * s, q.z * s};
+}
+
 float smooth(float x) { return x * x * (3 - 2 * x); }
 
 }  // namespace
 
 Retarget::Retarget(const SkeletonDesc& skeleton, const Basis& basis) : basis_(basis) {
-    const RestPose rest = read(skeleton, basis);
+    const RestPose rest = checked(skeleton, basis);
     rest_.resize(4 * rest.rotations.size());
     for (std::size_t j = 0; j < rest.rotations.size(); ++j) basis.rotation_from_model(rest.rotations[j], rest_.data() + 4 * j);
+    for (std::size_t k = 0; k < 9; ++k) turned_[k] = basis.to_model[k] * basis.handedness();
     set_nodes(rest, roles_of(rest.names));
     set_trunk();
     set_gaps();
@@ -101,6 +109,18 @@ void Retarget::set_nodes(const RestPose& rest, const Roles& roles) {
         refuse("expected at most " + std::to_string(kMaxNodes) + " joints from the root to head, hands and feet, got " +
                std::to_string(nodes_.size()) + "; leave out chains that only follow");
     }
+    const auto above = [&](std::initializer_list<int> ends) {
+        std::vector<std::int32_t> path;
+        for (const int role : ends) {
+            for (std::int32_t n = node_of(role); n >= 0; n = nodes_[size(n)].parent) path.push_back(n);
+        }
+        std::sort(path.begin(), path.end());
+        path.erase(std::unique(path.begin(), path.end()), path.end());
+        return path;
+    };
+    to_hips_ = above({kPelvis, kLeftHip, kRightHip});
+    to_ankles_ = above({kPelvis, kLeftAnkle, kRightAnkle});
+    for (std::size_t n = 0; n < nodes_.size(); ++n) all_.push_back(static_cast<std::int32_t>(n));
 }
 
 void Retarget::set_trunk() {
@@ -142,7 +162,7 @@ void Retarget::set_gaps() {
 void Retarget::set_sizes() {
     Placed rest;
     for (std::size_t n = 0; n < nodes_.size(); ++n) rest.rotation[n] = nodes_[n].turn;
-    stand({}, rest);
+    stand({}, all_, rest);
     float own = 0, average = 0;
     for (int side = 0; side < 2; ++side) {
         const auto& leg = kSides[side];
@@ -153,6 +173,8 @@ void Retarget::set_sizes() {
             refuse("expected arms and legs of bones longer than a millimetre, got a shorter one; check the rest translations and "
                    "the unit");
         }
+        const Limb model = average_limb(leg);
+        alike_[side] = std::fabs(legs_[side].upper * model.lower - legs_[side].lower * model.upper) < 1e-6f;
         own += legs_[side].upper + legs_[side].lower;
         average += average_limb(leg).upper + average_limb(leg).lower;
     }
@@ -170,34 +192,46 @@ void Retarget::set_sizes() {
     }
 }
 
-// Positions for the rotations there, with the pelvis at that place.
-void Retarget::stand(Vec3 pelvis, Placed& out) const noexcept {
-    for (std::size_t n = 0; n < nodes_.size(); ++n) {
-        const std::int32_t p = nodes_[n].parent;
-        out.position[n] = p < 0 ? Vec3{} : out.position[p] + rotate(out.rotation[p], nodes_[n].offset);
+Quat Retarget::read(const float* q) const noexcept {
+    const float* m = turned_;
+    return normalize(Quat{q[0], m[0] * q[1] + m[1] * q[2] + m[2] * q[3], m[3] * q[1] + m[4] * q[2] + m[5] * q[3],
+                          m[6] * q[1] + m[7] * q[2] + m[8] * q[3]});
+}
+
+void Retarget::write(Quat q, float* out) const noexcept {
+    const float* m = turned_;
+    const Quat e = tidy({q.w, m[0] * q.x + m[3] * q.y + m[6] * q.z, m[1] * q.x + m[4] * q.y + m[7] * q.z,
+                         m[2] * q.x + m[5] * q.y + m[8] * q.z});
+    std::memcpy(out, &e, sizeof e);
+}
+
+// Positions of these nodes, parents first, for the rotations there, with the pelvis at that place.
+void Retarget::stand(Vec3 pelvis, const std::vector<std::int32_t>& nodes, Placed& out) const noexcept {
+    for (const std::int32_t n : nodes) {
+        const Node& node = nodes_[size(n)];
+        out.position[n] = node.parent < 0 ? Vec3{} : out.position[node.parent] + rotate(out.rotation[node.parent], node.offset);
     }
     const Vec3 shift = pelvis - at(out, kPelvis);
-    for (std::size_t n = 0; n < nodes_.size(); ++n) out.position[n] = out.position[n] + shift;
+    for (const std::int32_t n : nodes) out.position[n] = out.position[n] + shift;
 }
 
-void Retarget::place(const float* root_xyz, const float* local_wxyz, Placed& out) const noexcept {
+void Retarget::turn(const float* local_wxyz, Placed& out) const noexcept {
     for (std::size_t n = 0; n < nodes_.size(); ++n) {
-        const Quat local = basis_.rotation_to_model(local_wxyz + 4 * nodes_[n].joint);
-        out.rotation[n] = nodes_[n].parent < 0 ? local : normalize(mul(out.rotation[nodes_[n].parent], local));
+        const Quat local = read(local_wxyz + 4 * nodes_[n].joint);
+        out.rotation[n] = nodes_[n].parent < 0 ? local : tidy(mul(out.rotation[nodes_[n].parent], local));
     }
-    stand(basis_.vector_to_model(root_xyz), out);
 }
 
-void Retarget::write(std::int32_t node, const Placed& placed, float* local_wxyz) const noexcept {
+void Retarget::write_local(std::int32_t node, const Placed& placed, float* local_wxyz) const noexcept {
     const Node& n = nodes_[size(node)];
     const Quat world = placed.rotation[node];
-    basis_.rotation_from_model(normalize(n.parent < 0 ? world : mul(conj(placed.rotation[n.parent]), world)),
-                               local_wxyz + 4 * n.joint);
+    write(n.parent < 0 ? world : mul(conj(placed.rotation[n.parent]), world), local_wxyz + 4 * n.joint);
 }
 
 void Retarget::to_model(const float* root_xyz, const float* local_wxyz, ModelPose& out) const noexcept {
     Placed placed;
-    place(root_xyz, local_wxyz, placed);
+    turn(local_wxyz, placed);
+    stand(basis_.vector_to_model(root_xyz), to_ankles_, placed);
     Quat turns[kJoints];
     for (int role = 0; role < kJoints; ++role) {
         const std::int32_t n = node_of(role);
@@ -207,14 +241,15 @@ void Retarget::to_model(const float* root_xyz, const float* local_wxyz, ModelPos
         turns[gap.role] = gap.share > 0 ? slerp(turns[gap.from], turns[gap.to], gap.share) : turns[gap.from];
     }
     for (int side = 0; side < 2; ++side) {
+        if (alike_[side]) continue;
         const auto& leg = kSides[side];
         const Vec3 knee = at(placed, leg[1]);
         const LimbTurns fit = same_line(knee - at(placed, leg[0]), at(placed, leg[2]) - knee, legs_[side], average_limb(leg));
         turns[leg[0]] = mul(fit.upper, turns[leg[0]]);
         turns[leg[1]] = mul(fit.lower, turns[leg[1]]);
     }
-    out.local[0] = normalize(turns[0]);
-    for (int j = 1; j < kJoints; ++j) out.local[j] = normalize(mul(conj(turns[kParents[static_cast<std::size_t>(j)]]), turns[j]));
+    out.local[0] = tidy(turns[0]);
+    for (int j = 1; j < kJoints; ++j) out.local[j] = tidy(mul(conj(turns[kParents[static_cast<std::size_t>(j)]]), turns[j]));
     const Vec3 middle = middle_of_hips(placed);
     const Vec3* offsets = tables::average_body.offsets;
     const Vec3 hips = rotate(out.local[0], (offsets[kLeftHip] + offsets[kRightHip]) * 0.5f);
@@ -222,13 +257,16 @@ void Retarget::to_model(const float* root_xyz, const float* local_wxyz, ModelPos
 }
 
 void Retarget::from_model(const ModelPose& pose, float* root_xyz, float* local_wxyz) const noexcept {
-    WorldPose world;
-    forward(pose, tables::average_body, world);
-    Quat* turns = world.rotation;
+    Quat turns[kJoints];
+    turns[0] = tidy(pose.local[0]);
+    for (int j = 1; j < kJoints; ++j) turns[j] = tidy(mul(turns[kParents[size(j)]], pose.local[j]));
+    const Vec3* offsets = tables::average_body.offsets;
+    const Vec3 middle = pose.root + rotate(turns[0], (offsets[kLeftHip] + offsets[kRightHip]) * 0.5f);
     for (int side = 0; side < 2; ++side) {
+        if (alike_[side]) continue;
         const auto& leg = kSides[side];
-        const Vec3 knee = world.position[leg[1]];
-        const LimbTurns fit = same_line(knee - world.position[leg[0]], world.position[leg[2]] - knee, average_limb(leg), legs_[side]);
+        const LimbTurns fit = same_line(rotate(turns[leg[0]], offsets[leg[1]]), rotate(turns[leg[1]], offsets[leg[2]]),
+                                        average_limb(leg), legs_[side]);
         turns[leg[0]] = mul(fit.upper, turns[leg[0]]);
         turns[leg[1]] = mul(fit.lower, turns[leg[1]]);
     }
@@ -237,14 +275,14 @@ void Retarget::from_model(const ModelPose& pose, float* root_xyz, float* local_w
     for (std::size_t n = 0; n < nodes_.size(); ++n) {
         const Node& node = nodes_[n];
         if (node.role >= 0) away[n] = turns[node.role];
-        else if (node.top >= 0) away[n] = slerp(turns[node.top], turns[node.bottom], node.share);
+        // Half-way, the straight interpolation is the spherical one.
+        else if (node.top >= 0) away[n] = (node.share == 0.5f ? nlerp : slerp)(turns[node.top], turns[node.bottom], node.share);
         else if (node.parent >= 0) away[n] = away[node.parent];
         placed.rotation[n] = mul(away[n], node.turn);
     }
     std::memcpy(local_wxyz, rest_.data(), rest_.size() * sizeof(float));
-    for (std::size_t n = 0; n < nodes_.size(); ++n) write(static_cast<std::int32_t>(n), placed, local_wxyz);
-    stand({}, placed);
-    const Vec3 middle = (world.position[kLeftHip] + world.position[kRightHip]) * 0.5f;
+    for (const std::int32_t n : all_) write_local(n, placed, local_wxyz);
+    stand({}, to_hips_, placed);
     const Vec3 there{middle.x * ground_, (middle.y - average_drop_) * scale_ + drop_, middle.z * ground_};
     basis_.vector_from_model(there - middle_of_hips(placed), root_xyz);
 }
@@ -275,8 +313,10 @@ void Retarget::reach(const ModelPose& own, const ModelPose& partner, const Retar
     forward(own, tables::average_body, mine);
     forward(partner, tables::average_body, theirs);
     Placed me, they;
-    place(root_xyz, local_wxyz, me);
-    partner_map.place(partner_root, partner_local, they);
+    turn(local_wxyz, me);
+    stand(basis_.vector_to_model(root_xyz), all_, me);
+    partner_map.turn(partner_local, they);
+    partner_map.stand(partner_map.basis_.vector_to_model(partner_root), partner_map.all_, they);
     for (int side = 0; side < 2; ++side) {
         const auto& arm = kArms[side];
         float weight = 0;
@@ -292,7 +332,7 @@ void Retarget::reach(const ModelPose& own, const ModelPose& partner, const Retar
             const std::int32_t above = nodes_[size(node_of(arm[k]))].parent;
             for (; n > above; n = nodes_[size(n)].parent) me.rotation[n] = mul(k == 1 ? turn.lower : turn.upper, me.rotation[n]);
         }
-        for (const int role : arm) write(node_of(role), me, local_wxyz);
+        for (const int role : arm) write_local(node_of(role), me, local_wxyz);
     }
 }
 

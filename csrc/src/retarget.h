@@ -43,7 +43,7 @@ public:
                const float* partner_local, const float* root_xyz, float* local_wxyz) const noexcept;
 
 private:
-    static constexpr std::size_t kMaxNodes = 64;
+    static constexpr std::size_t kMaxNodes = 48;
 
     // A joint that plays a part, or carries one that does. turn: its world rotation in the T-pose. Between two trunk joints it
     // takes `share` of the way from one's turn to the other's.
@@ -73,19 +73,26 @@ private:
     void set_sizes();
     std::int32_t node_of(int role) const noexcept { return nodes_of_[static_cast<std::size_t>(role)]; }
     Vec3 at(const Placed& placed, int role) const noexcept { return placed.position[node_of(role)]; }
-    void place(const float* root_xyz, const float* local_wxyz, Placed& out) const noexcept;
-    void stand(Vec3 pelvis, Placed& out) const noexcept;
+    Quat read(const float* wxyz) const noexcept;
+    void write(Quat q, float* wxyz) const noexcept;
+    void turn(const float* local_wxyz, Placed& out) const noexcept;
+    void stand(Vec3 pelvis, const std::vector<std::int32_t>& nodes, Placed& out) const noexcept;
     Vec3 beside(Vec3 wrist, const WorldPose& theirs, const Placed& they, float& weight) const noexcept;
     Vec3 middle_of_hips(const Placed& placed) const noexcept { return (at(placed, kLeftHip) + at(placed, kRightHip)) * 0.5f; }
-    void write(std::int32_t node, const Placed& placed, float* local_wxyz) const noexcept;
+    void write_local(std::int32_t node, const Placed& placed, float* local_wxyz) const noexcept;
 
     Basis basis_;
+    // The basis for axes of rotations: in a mirrored frame every turn is seen the other way round.
+    float turned_[9];
     std::vector<float> rest_;
     std::vector<Node> nodes_;
+    // All nodes, those down to the ankles, those down to the hips.
+    std::vector<std::int32_t> all_, to_ankles_, to_hips_;
     std::array<std::int32_t, kJoints> nodes_of_;
     std::vector<Gap> gaps_;
     std::vector<Bone> bones_;
     Limb legs_[2];
+    bool alike_[2];
     float scale_ = 1, ground_ = 1, drop_ = 0, average_drop_ = 0;
 };
 
