@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from rtinteract.training.shards import StoredPairs
+from rtinteract.training.smplx import MIRROR
 
 from rtinteract import rotation as R
 from rtinteract.errors import ConfigError, MotionError
@@ -82,7 +84,9 @@ class Crops:
 class Pool:
     """Clips of P people, one after the other.
 
-    ``root`` [frames, P, 3], ``rotations`` [frames, P, 22, 4], ``offsets`` [clips, P, 22, 3], ``lengths`` and ``starts`` [clips].
+    ``root`` [frames, P', 3], ``rotations`` [frames, P', J, 4], ``offsets`` [clips, P, 22, 3], ``lengths`` and ``starts`` [clips].
+    A clip's people are those from ``first`` [clips] on among the P' of its frames. J is 22, or 55 with SMPL-X's jaw, eyes and
+    fingers.
     """
 
     def __init__(self, clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]]):
@@ -95,6 +99,21 @@ class Pool:
         self.rotations = R.normalize(rotations)
         self.offsets = torch.from_numpy(np.stack([c[2] for c in clips]).astype(np.float32))
         self.people = self.root.shape[1]
+        self.first = torch.zeros_like(self.lengths)
+
+    @classmethod
+    def of_stored(cls, stored: StoredPairs, joints: int, apart: bool) -> Pool:
+        """Over the stored clips' own arrays, nothing copied; with ``apart`` every person as a clip of its own."""
+        pool = cls.__new__(cls)
+        pool.root, pool.rotations = torch.from_numpy(stored.root), torch.from_numpy(stored.rotations[:, :, :joints])
+        pool.lengths, pool.starts = torch.tensor(stored.lengths), torch.tensor(stored.starts[:-1])
+        pool.offsets, pool.people = torch.from_numpy(np.array(stored.offsets)), 2
+        pool.first = torch.zeros_like(pool.lengths)
+        if apart:
+            pool.first = torch.arange(2).repeat(len(stored))
+            pool.lengths, pool.starts = pool.lengths.repeat_interleave(2), pool.starts.repeat_interleave(2)
+            pool.offsets, pool.people = pool.offsets.flatten(0, 1)[:, None], 1
+        return pool
 
     @classmethod
     def of_solo(cls, clips) -> Pool:
@@ -102,13 +121,17 @@ class Pool:
         return cls([(c.motion.root[:, None], c.motion.rotations[:, None], c.motion.skeleton.offsets[None]) for c in clips])
 
     @classmethod
-    def of_pairs(cls, clips) -> Pool:
-        """From pair clips: person 0, then person 1."""
+    def of_pairs(cls, clips, joints: int = 22) -> Pool:
+        """From pair clips: person 0, then person 1. ``joints`` at most, where more are stored."""
+        if isinstance(clips, StoredPairs):
+            return cls.of_stored(clips, joints, apart=False)
         return cls([(c.root.transpose(1, 0, 2), c.rotations.transpose(1, 0, 2, 3), c.offsets) for c in clips])
 
     @classmethod
-    def of_people(cls, clips) -> Pool:
-        """From pair clips: every person as a clip of its own."""
+    def of_people(cls, clips, joints: int = 22) -> Pool:
+        """From pair clips: every person as a clip of its own. ``joints`` at most, where more are stored."""
+        if isinstance(clips, StoredPairs):
+            return cls.of_stored(clips, joints, apart=True)
         return cls([(c.root[p, :, None], c.rotations[p, :, None], c.offsets[p, None]) for c in clips for p in range(2)])
 
     def __len__(self):
@@ -136,7 +159,8 @@ class Pool:
         low = times.floor().long()
         part = (times - low)[..., None]
         high = torch.minimum(low + 1, last)
-        person, first = torch.arange(self.people)[:, None], self.starts[clip][:, None, None]
+        person = self.first[clip][:, None, None] + torch.arange(self.people)[:, None]
+        first = self.starts[clip][:, None, None]
         root = torch.lerp(self.root[first + low, person], self.root[first + high, person], part)
         rotations = self.rotations[first + low, person]
         if bool((part > 0).any()):
@@ -150,18 +174,19 @@ def uniform(g: torch.Generator, shape, low: float, high: float) -> torch.Tensor:
 
 
 def mirrored(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor, which: torch.Tensor):
-    """Left and right swapped (x flipped) where ``which`` [B]: roots [B, P, T, 3], rotations [B, P, T, 22, 4], offsets."""
+    """Left and right swapped (x flipped) where ``which`` [B]: roots [B, P, T, 3], rotations [B, P, T, J, 4], offsets."""
     swap = list(SMPL22_MIRROR)
+    turned = list(MIRROR)[:rotations.shape[-2]]
     flip = torch.tensor([-1.0, 1.0, 1.0])
     turn = torch.tensor([1.0, 1.0, -1.0, -1.0])
     w = which[:, None, None]
     return (torch.where(w[..., None], root * flip, root),
-            torch.where(w[..., None, None], rotations[..., swap, :] * turn, rotations),
+            torch.where(w[..., None, None], rotations[..., turned, :] * turn, rotations),
             torch.where(w[..., None], offsets[..., swap, :] * flip, offsets))
 
 
 def varied(root: torch.Tensor, rotations: torch.Tensor, a: Augmentation, g: torch.Generator):
-    """Roots [B, P, T, 3] and rotations [B, P, T, 22, 4] of people who move as nobody in the clips does, see `Augmentation`."""
+    """Roots [B, P, T, 3] and rotations [B, P, T, J, 4] of people who move as nobody in the clips does, see `Augmentation`."""
     batch, people, frames = root.shape[:3]
 
     def chosen(share):
@@ -169,8 +194,9 @@ def varied(root: torch.Tensor, rotations: torch.Tensor, a: Augmentation, g: torc
 
     if a.mix:
         other = rotations[torch.randperm(batch, generator=g)]
-        upper = torch.zeros(22, dtype=torch.bool)
+        upper = torch.zeros(rotations.shape[-2], dtype=torch.bool)
         upper[list(UPPER)] = True
+        upper[22:] = True
         rotations = torch.where(chosen(a.mix)[:, None, None, None, None] & upper[:, None], other, rotations)
     if a.pose:
         turn = torch.randn(batch, people, 1, len(UPPER), 3, generator=g) * a.pose_rad
