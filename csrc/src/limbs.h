@@ -63,8 +63,8 @@ inline LimbTurns reaching(Vec3 upper, Vec3 lower, Vec3 target, Vec3 rest_hinge) 
     const float bend = bend_of(upper, lower, hinge);
     const Vec3 line = upper + lower, along = normalize(line);
     if (std::sin(bend) < 1e-2f) hinge = normalize(rest_hinge - along * dot(rest_hinge, along));
-    const float far = std::clamp(length(target), std::fabs(limb.upper - limb.lower), limb.upper + limb.lower);
-    const float cosine = (far * far - limb.upper * limb.upper - limb.lower * limb.lower) / (2 * limb.upper * limb.lower);
+    const float span = std::clamp(length(target), std::fabs(limb.upper - limb.lower), limb.upper + limb.lower);
+    const float cosine = (span * span - limb.upper * limb.upper - limb.lower * limb.lower) / (2 * limb.upper * limb.lower);
     const float now = std::acos(std::clamp(cosine, -1.0f, 1.0f));
     const float lean = lean_of(bend, limb) - lean_of(now, limb);
     const Quat aim = between(line, target);
