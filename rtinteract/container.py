@@ -53,7 +53,11 @@ def write_container(path: Path, tensors: dict[str, torch.Tensor], metadata: dict
     """Write a file whole or not at all; CheckpointError when the folder or the disk does not let it."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
+        # save_file makes files that only their owner may read.
+        beside.touch()
+        mode = beside.stat().st_mode
         save_file(tensors, beside, metadata=metadata)
+        beside.chmod(mode)
         os.replace(beside, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error}); check the folder and the free space") from error

@@ -1,21 +1,25 @@
-"""Published InterMask checkpoints (torch .tar files) to a model of ours. Nothing is unpickled but tensors."""
+"""Published files that are pickles, to ours: InterMask checkpoints and CLIP. Nothing is unpickled but tensors."""
 
 from __future__ import annotations
 
 import logging
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from rtinteract.checkpoint import ModelParts, fill, some, text_module
+from rtinteract.clip import CONFIG, TOKENIZER, WANTED, WEIGHTS, text_keys
 from rtinteract.codec import Codec, VectorQuantizer
 from rtinteract.config import CodecConfig, ModelConfig, TextConfig, TransformerConfig
+from rtinteract.container import write_container
 from rtinteract.errors import CheckpointError
 from rtinteract.features.interhuman import ROW, statistics_image
 from rtinteract.features.normalize import Normalizer
+from rtinteract.motion.atomic import replacing
 from rtinteract.transformer import InterMTransformer
 
 log = logging.getLogger(__name__)
@@ -42,17 +46,22 @@ _TEXT = {"clipTrans": "encoder", "clipln": "norm"}
 _FREQUENCIES = "position_enc.positional_encoding.inv_freq"
 
 
-def _read(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """(state dict under ``key`` in float32, the rest) of a .tar file."""
+def _unpickle(path: Path, what: str):
+    """The content of a torch file: tensors, and plain containers of them."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: expected a published InterMask checkpoint, got nothing there; check the path")
+        raise CheckpointError(f"{path}: expected {what}, got nothing there; check the path")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         # Only the first sentence: torch goes on to advise unpickling, which is never right here.
         reason = re.split(r"\.\s|\n", str(error))[0]
         raise CheckpointError(f"{path}: expected a torch checkpoint of tensors, but it cannot be read ({reason}); fetch it "
                               "again") from error
+
+
+def _read(path: Path, key: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """(state dict under ``key`` in float32, the rest) of a .tar file."""
+    content = _unpickle(path, "a published InterMask checkpoint")
     state = content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         there = some(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -231,3 +240,27 @@ def import_intermask(codec, transformer, mean=None, std=None, *, heads: int | No
     if isinstance(rest.get("ep"), int):
         card["codec_epoch"] = rest["ep"]
     return ModelParts(config, ours, _normalizer(mean, std, ours.config.joints, ours.config.features), trained, head, None, card)
+
+
+def import_clip(folder: str | Path, out: str | Path) -> Path:
+    """Write the text tower of a CLIP folder with a ``pytorch_model.bin`` to the folder ``out`` as `ClipTower` takes it.
+
+    ``tokenizer.json`` and ``config.json`` are copied. Returns the written model.safetensors. CheckpointError for a missing,
+    damaged or unfit file.
+    """
+    folder, out = Path(folder), Path(out)
+    path = folder / "pytorch_model.bin"
+    state = _unpickle(path, f"{WANTED} or a pytorch_model.bin")
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: expected a state dict of tensors, got {type(state).__name__}; take {WANTED}")
+    names, prefix = text_keys(state, path)
+    beside = {name: folder / name for name in (TOKENIZER, CONFIG)}
+    for file in beside.values():
+        if not file.is_file():
+            raise CheckpointError(f"{file}: expected it beside {path.name}, got nothing there; fetch it too")
+    write_container(out / WEIGHTS, {name: state[prefix + name].contiguous() for name in names}, {"format": "pt"})
+    for name, file in beside.items():
+        if file.resolve() != (out / name).resolve():
+            with replacing(out / name) as copy:
+                shutil.copyfile(file, copy)
+    return out / WEIGHTS

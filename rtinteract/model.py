@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
 import torch
 
+from rtinteract.bank import read_bank, write_bank
 from rtinteract.checkpoint import ModelParts, load_model
+from rtinteract.clip import ClipTower
 from rtinteract.codec import Codec
 from rtinteract.config import ModelConfig
 from rtinteract.errors import CheckpointError, ConfigError, MotionError
@@ -26,12 +29,18 @@ Progress = Callable[[int, int], object]
 SHIPPED = "model.safetensors"
 
 
-def load(path: str | Path | None = None, device: str = "auto", precision: str = "auto") -> Model:
+def load(path: str | Path | None = None, device: str = "auto", precision: str = "auto", *,
+         clip: str | Path | None = None, bank: str | Path | None = None) -> Model:
     """A model from a .safetensors file; without a path, the one that ships with the package.
 
     ``device`` is "auto" (a GPU if torch sees one), or a torch device. ``precision`` is "float32", "bfloat16", or "auto":
     bfloat16 on a processor that is faster at it, else float32 (`rtinteract doctor` says which and why).
-    Raises CheckpointError on a missing or damaged file, ConfigError on an unknown device or precision.
+
+    A published model reads its prompts through CLIP: ``clip`` is the folder of ViT-L/14@336px (model.safetensors,
+    tokenizer.json, config.json), ``bank`` a file of `rtinteract prompts export`, whose prompts need no CLIP. Without them the
+    environment's RTI_CLIP and RTI_BANK are taken for such a model; without any it works without text.
+    Raises CheckpointError on a missing, damaged or unfit file, ConfigError on an unknown device or precision, or a CLIP folder
+    for a model that reads none.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,7 +55,23 @@ def load(path: str | Path | None = None, device: str = "auto", precision: str = 
         if not shipped.is_file():
             raise CheckpointError(f"the shipped model {shipped} is missing; reinstall the package or give a path to load()")
         path = Path(str(shipped))
-    return Model(load_model(path), where, dtype)
+    model = Model(load_model(path), where, dtype)
+    _give_text(model, clip, bank)
+    return model
+
+
+def _give_text(model: Model, clip: str | Path | None, bank: str | Path | None) -> None:
+    """Give a model its CLIP folder and its prompt bank, those of the call or of the environment."""
+    kind = model.config.text.kind
+    if kind == "clip":
+        clip, bank = clip or os.environ.get("RTI_CLIP"), bank or os.environ.get("RTI_BANK")
+    elif clip is not None:
+        raise ConfigError(f"clip: expected a model that reads CLIP (text.kind 'clip'), got text.kind {kind!r}; leave the folder "
+                          "out")
+    if bank:
+        read_bank(bank, model.prompts)
+    if clip:
+        model.prompts.tower = ClipTower(clip, model.config.text, model.device)
 
 
 def _in_place(start: Motion) -> Motion:
@@ -88,6 +113,13 @@ class Model:
     def card(self) -> dict:
         """The model card that travels in the checkpoint."""
         return self.parts.card
+
+    def export_prompts(self, path: str | Path, texts: Sequence[str]) -> int:
+        """Write texts, encoded for this model, as a prompt bank for `load`'s ``bank``; returns how many, each counted once.
+
+        The bank serves this model in any precision. RtInteractError for a text that cannot be encoded here.
+        """
+        return write_bank(path, self.prompts, texts, self.config.name)
 
     def reconstruct(self, motion: Motion) -> Motion:
         """The motion through the codec and back, in its own place in the world; SMPL-22 at 30 Hz, as long as before."""

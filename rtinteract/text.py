@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 from collections import OrderedDict
@@ -142,7 +143,8 @@ class PromptEncoder:
     """Prompts to conditions [B, C], each encoded once: the last `capacity` prompts are kept.
 
     Kind "clip" needs `tower`, a callable list[str] -> (features [B, 77, 768] of the CLIP ViT-L/14@336px text tower after
-    its final norm, eot_index [B]), or conditions given by hand with `put`. Thread-safe.
+    its final norm, eot_index [B]) such as `rtinteract.clip.ClipTower`, or conditions given with `put` or from a prompt bank
+    (`rtinteract.bank`). Thread-safe.
     """
 
     def __init__(self, config: TextConfig, module: TextHead | TextEncoder | None, tokenizer: str | None = None, *,
@@ -163,28 +165,56 @@ class PromptEncoder:
         self._lock = threading.Lock()
 
     def put(self, text: str, condition: Tensor) -> None:
-        """Give the condition [C] of a prompt by hand (the head's output); it is kept for good."""
+        """Give the condition [C] of a prompt by hand (the head's output); it is kept for good.
+
+        A prompt given is found again in any case and with any white space: no encoder here tells those apart.
+        """
         condition = torch.as_tensor(condition, dtype=torch.float32)
         if condition.shape != (self.config.width,) or not bool(condition.isfinite().all()):
             raise RtInteractError(f"condition: expected {self.config.width} finite numbers, got shape {list(condition.shape)}")
         with self._lock:
-            self._given[self._clean(text)] = condition.detach().clone()
+            self._given[prompt_key(self._clean(text))] = condition.detach().clone()
+
+    @property
+    def given(self) -> list[str]:
+        """The prompts given, by hand or from a bank, in lower case."""
+        return list(self._given)
 
     def clear(self) -> None:
         """Forget the encoded prompts (after the encoder's weights changed); those given by hand stay."""
         with self._lock:
             self._cache.clear()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module is, and the conditions are made."""
+        return next(self.module.parameters()).device if self.module is not None else torch.device("cpu")
+
+    @torch.no_grad()
+    def probe(self) -> Tensor:
+        """The module's answer [C] to an input that is always the same: two modules that answer alike encode alike.
+
+        It tells models apart where a checksum of their weights would also tell a model from its float16 or int8 self.
+        """
+        if self.module is None:
+            raise RtInteractError("text: this model takes no text; load a model with text")
+        if self.tokenizer is not None:
+            return self._answer(self.tokenizer.encode(["two people greet each other"], self.config.max_tokens), self.device)[0]
+        length = self.config.max_tokens
+        wave = torch.arange(length * self.config.width, dtype=torch.float64).mul(0.7).sin().float()
+        return self._answer((wave.view(1, length, -1), torch.tensor([length // 2])), self.device)[0]
+
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Conditions float32 [B, C] on the module's device; an empty text gives a row of zeros, which means no condition."""
         if isinstance(texts, str) or not isinstance(texts, Sequence):
             raise RtInteractError(f"texts: expected a list of strings, got {type(texts).__name__}; wrap one text in a list")
         clean = [self._clean(text) for text in texts]
-        device = next(self.module.parameters()).device if self.module is not None else torch.device("cpu")
+        device = self.device
         with self._lock:
-            unknown = [t for t in dict.fromkeys(clean) if t and t not in self._given and t not in self._cache]
+            given = {t: self._given[prompt_key(t)] for t in clean if prompt_key(t) in self._given}
+            unknown = [t for t in dict.fromkeys(clean) if t and t not in given and t not in self._cache]
             fresh = dict(zip(unknown, self._run(unknown, device), strict=True)) if unknown else {}
-            known = {**self._given, **self._cache, **fresh, "": torch.zeros(self.config.width)}
+            known = {**self._cache, **given, **fresh, "": torch.zeros(self.config.width)}
             rows = [known[text].to(device) for text in clean]
             for text in clean:
                 if text in fresh or text in self._cache:
@@ -204,21 +234,38 @@ class PromptEncoder:
         return text
 
     @torch.no_grad()
-    def _run(self, texts: list[str], device: torch.device) -> Sequence[Tensor]:
-        """Conditions of texts, one row each; BPE texts go one by one, so that a row does not depend on its neighbours."""
+    def _run(self, texts: list[str], device: torch.device) -> list[Tensor]:
+        """Conditions of texts, one row each; they go one by one, so that a row does not depend on its neighbours."""
         if self.config.kind == "none":
             raise RtInteractError(f"text: this model takes no text, got {texts[0]!r:.60}; leave it out or load a model with text")
-        if self.config.kind == "clip" and self.tower is None:
-            raise RtInteractError(f"text: this model reads CLIP ViT-L/14@336px features and no tower is at hand for "
-                                  f"{texts[0]!r:.60}; give one (PromptEncoder tower=callable), give the prompt's "
-                                  f"condition with put(text, vector of {self.config.width}), or leave the text out")
+        if self.tokenizer is not None:
+            return [self._answer(self.tokenizer.encode([text], self.config.max_tokens), device)[0] for text in texts]
+        if self.tower is None:
+            raise RtInteractError(self._no_tower(texts[0]))
+        return [self._answer(self.tower([text]), device)[0] for text in texts]
+
+    def _answer(self, inputs: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
+        """Conditions [B, C] float32 of the module's inputs, in evaluation mode."""
         training = self.module.training
         self.module.eval()
         try:
-            if self.config.kind == "clip":
-                features, eot_index = self.tower(texts)
-                return self.module(features.to(device, torch.float32), eot_index.to(device)).float().unbind(0)
-            return [self.module(*(t.to(device) for t in self.tokenizer.encode([text], self.config.max_tokens)))[0].float()
-                    for text in texts]
+            return self.module(*(t.to(device) for t in inputs)).float()
         finally:
             self.module.train(training)
+
+    def _no_tower(self, text: str) -> str:
+        """What to say of a prompt that only a tower could encode."""
+        if self._given:
+            near = difflib.get_close_matches(prompt_key(text), self._given, n=3, cutoff=0.4)
+            nearest = f"; the nearest there are {', '.join(map(repr, near))}" if near else ""
+            return (f"text: {text!r:.60} is not among the {len(self._given)} prompts given{nearest}; use one of them, add it "
+                    "with `rtinteract prompts export`, or give a CLIP folder")
+        return (f"text: this model reads CLIP ViT-L/14@336px features, which {text!r:.60} needs and nothing gives. Put "
+                "model.safetensors, tokenizer.json and config.json of openai/clip-vit-large-patch14-336 in a folder and give it "
+                "(load(..., clip=FOLDER), --clip FOLDER, RTI_CLIP=FOLDER), give a prompt bank that holds the prompt (bank=FILE, "
+                "--bank FILE, RTI_BANK=FILE), give its condition with put(), or leave the text out")
+
+
+def prompt_key(text: str) -> str:
+    """What two spellings of one prompt have in common."""
+    return " ".join(text.lower().split())

@@ -146,7 +146,7 @@ def test_clip_needs_a_tower_or_a_given_condition():
     head = TextHead(config).eval()
     bare = PromptEncoder(config, head)
     assert not bare.encode([""]).any(), "no text, no tower needed"
-    with pytest.raises(RtInteractError, match="tower=callable.*put"):
+    with pytest.raises(RtInteractError, match="clip=FOLDER.*bank=FILE.*put"):
         bare.encode(["wave"])
     bare.put("wave", torch.arange(32.0))
     assert torch.equal(bare.encode([" wave", ""])[0], torch.arange(32.0))

@@ -7,7 +7,7 @@ import logging
 import typer
 
 import rtinteract
-from rtinteract.cli import demo, doctor, infer, live, tools, train
+from rtinteract.cli import demo, doctor, infer, live, prompts, tools, train
 
 
 class _Plain(logging.Formatter):
@@ -47,5 +47,7 @@ app.add_typer(train.train_app, name="train")
 app.add_typer(train.data_app, name="data")
 app.command()(train.evaluate)
 app.command("import-intermask")(tools.import_intermask)
+app.command("import-clip")(tools.import_clip)
+app.add_typer(prompts.prompts_app, name="prompts")
 app.command()(tools.view)
 app.command()(doctor.doctor)

@@ -67,6 +67,18 @@ def json_of(path: Path) -> dict:
     return values
 
 
+def texts_of(path: Path) -> list[str]:
+    """The texts of a file, one a line; blank lines are left out, and a file without text is a ConfigError."""
+    try:
+        texts = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a UTF-8 text file, one text a line, got {error}; mend it or check the "
+                          "path") from error
+    if not texts:
+        raise ConfigError(f"{path}: expected one text a line, got no text; write some")
+    return texts
+
+
 def units_of(text: str | None) -> str | float | None:
     """A unit's name, or the metres in one unit."""
     try:

@@ -16,6 +16,9 @@ DEVICE = typer.Option("auto", help="auto, cpu, cuda, cuda:1 ...")
 OUT = typer.Option(None, "--out", "-o", help="Where to write: .glb, .bvh (a file each), .npz, .gif, .mp4 or .png. May be given "
                    "more than once.")
 SEED = typer.Option(0, help="Same seed, same motion.")
+CLIP = typer.Option(None, help="Folder of CLIP ViT-L/14@336px, for a model that reads it (published ones do): model.safetensors, "
+                    "tokenizer.json, config.json. Also RTI_CLIP.")
+BANK = typer.Option(None, help="Prompts encoded before (rtinteract prompts export), which need no CLIP. Also RTI_BANK.")
 TEXT = typer.Option(None, "--text", "-t", help="What the two people do.")
 ITERATIONS = typer.Option(12, help="Rounds in which tokens are filled: more is better and slower.")
 GUIDANCE = typer.Option(2.0, help="How strongly the text steers; 1 is not at all.")
@@ -37,7 +40,7 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
                                        "they are."),
           out: list[Path] = OUT, text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON,
           units: str = UNITS, joint_map: Path = JOINT_MAP, seed: int = SEED, iterations: int = ITERATIONS,
-          guidance: float = GUIDANCE, temperature: float = TEMPERATURE) -> None:
+          guidance: float = GUIDANCE, temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK) -> None:
     """One person's clip in, the other person's reaction out.
 
     Both people are written, in the actor's own place in the world, at 30 frames a second.
@@ -48,7 +51,7 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
     check_outputs(outputs, actor)
     check_model(model)
     motion = read_actor(actor, skeleton, units, joint_map)
-    loaded = load(model, device=device)
+    loaded = load(model, device=device, clip=clip, bank=bank)
     began = time.perf_counter()
     reactor = loaded.react(motion, text, iterations=iterations, guidance=guidance, temperature=temperature, seed=seed,
                            progress=_bar("filling"))
@@ -59,7 +62,7 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
 def generate(texts: list[str] = typer.Argument(..., help="One sentence a pair."),
              out: list[Path] = OUT, seconds: float = typer.Option(4.0, help="Length of each clip."), model: Path = MODEL,
              device: str = DEVICE, seed: int = SEED, iterations: int = ITERATIONS, guidance: float = GUIDANCE,
-             temperature: float = TEMPERATURE) -> None:
+             temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK) -> None:
     """Both people from a sentence; several sentences are sampled as one batch.
 
     With several, the files are numbered: wave-0.glb, wave-1.glb ...
@@ -69,7 +72,7 @@ def generate(texts: list[str] = typer.Argument(..., help="One sentence a pair.")
     targets = out or [Path("generated.glb")]
     check_outputs(targets)
     check_model(model)
-    loaded = load(model, device=device)
+    loaded = load(model, device=device, clip=clip, bank=bank)
     pairs = loaded.generate(texts, seconds, iterations=iterations, guidance=guidance, temperature=temperature, seed=seed,
                             progress=_bar("filling"))
     for i, pair in enumerate(pairs):

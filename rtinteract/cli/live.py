@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from rtinteract.cli.files import JOINT_MAP, SKELETON, UNITS, check_model, check_outputs, read_actor, write_all
-from rtinteract.cli.infer import DEVICE, GUIDANCE, MODEL, OUT, SEED, TEMPERATURE, TEXT
+from rtinteract.cli.infer import BANK, CLIP, DEVICE, GUIDANCE, MODEL, OUT, SEED, TEMPERATURE, TEXT
 from rtinteract.errors import MotionError
 from rtinteract.model import Model, load
 from rtinteract.motion import MODEL_FPS, Motion
@@ -57,7 +57,7 @@ def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at i
            text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON, units: str = UNITS,
            joint_map: Path = JOINT_MAP, seed: int = SEED,
            iterations: int = typer.Option(StreamConfig.iterations, help="Rounds a hop."),
-           guidance: float = GUIDANCE, temperature: float = TEMPERATURE,
+           guidance: float = GUIDANCE, temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK,
            window: int = typer.Option(StreamConfig.window, help="Frames of the past that are seen."),
            horizon: int = typer.Option(StreamConfig.horizon, help="Frames a plan reaches past now."),
            hop: int = typer.Option(StreamConfig.hop, help="Frames between two plans (30 a second)."),
@@ -72,8 +72,9 @@ def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at i
     check_outputs(out or [], actor)
     check_model(model)
     motion = read_actor(actor, skeleton, units, joint_map)
-    pair, _, report = perform(load(model, device=device), motion, text=text, real_time=not fast, seed=seed, iterations=iterations,
-                              guidance=guidance, temperature=temperature, window=window, horizon=horizon, hop=hop)
+    loaded = load(model, device=device, clip=clip, bank=bank)
+    pair, _, report = perform(loaded, motion, text=text, real_time=not fast, seed=seed, iterations=iterations, guidance=guidance,
+                              temperature=temperature, window=window, horizon=horizon, hop=hop)
     for name, value in report.items():
         typer.echo(f"{name:18} {value}")
     write_all(out or [], pair)

@@ -1,4 +1,4 @@
-"""import-intermask and view."""
+"""import-intermask, import-clip and view."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from rtinteract.cli.files import SKELETON, UNITS, check_folder, check_outputs, stem_of, units_of
+from rtinteract.cli.files import SKELETON, UNITS, check_folder, check_outputs, make_folder, stem_of, units_of
 from rtinteract.errors import MotionError
 from rtinteract.motion import Motion, read_motion, write_motion
 from rtinteract.motion.files import read_bytes, stem_and_suffix
@@ -21,8 +21,8 @@ def import_intermask(codec: Path = typer.Option(..., help="The codec's best_fid.
                      out: Path = typer.Option("model.safetensors", "--out", "-o", help="Where to write.")) -> None:
     """Turn the published InterMask checkpoints into one model.safetensors.
 
-    Every key of the files must be accounted for. A published model reads CLIP text features, so without a CLIP tower it
-    reacts and generates without text.
+    Every key of the files must be accounted for. A published model reads its texts through CLIP ViT-L/14@336px: give the
+    folder as --clip where there is text (see import-clip), or the texts' prompt bank as --bank (see prompts export).
 
     Example: rtinteract import-intermask --codec best_fid.tar --transformer best.tar --mean global_mean.npy --std global_std.npy
     """
@@ -36,6 +36,21 @@ def import_intermask(codec: Path = typer.Option(..., help="The codec's best_fid.
     typer.echo(f"{c.representation}: codec of {c.codec.codes} codes, transformer of {c.transformer.layers} layers, "
                f"{c.transformer.width} wide, {c.transformer.heads} heads")
     typer.echo(f"wrote {out} ({out.stat().st_size / 2**20:.1f} MiB)")
+
+
+def import_clip(folder: Path = typer.Argument(..., help="A folder with pytorch_model.bin, tokenizer.json and config.json."),
+                out: Path = typer.Option(..., "--out", "-o", help="Folder for the text tower; made if it is not there.")) -> None:
+    """Turn a CLIP folder whose weights are a pytorch_model.bin into one for --clip, with the text tower alone.
+
+    Nothing is unpickled but tensors.
+
+    Example: rtinteract import-clip clip-vit-large-patch14-336 --out clip
+    """
+    from rtinteract.importer import import_clip as read
+
+    make_folder(out)
+    file = read(folder, out)
+    typer.echo(f"wrote {file} ({file.stat().st_size / 2**20:.0f} MiB) and what lies beside it; give it as --clip {out}")
 
 
 def _people_of(path: Path, skeleton: Path | None, units: str | None) -> list[Motion]:
