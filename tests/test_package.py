@@ -19,7 +19,12 @@ TEST = ("python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.
 
 def setup_arguments(tmp_path):
     """What setup.py hands to setuptools."""
-    (tmp_path / "setuptools.py").write_text("import json\ndef setup(**kw): print(json.dumps(kw))\n")
+    command = tmp_path / "setuptools/command"
+    command.mkdir(parents=True)
+    (tmp_path / "setuptools/__init__.py").write_text(
+        "import json\nclass Extension:\n    def __init__(self, *a, **k): pass\n"
+        "def setup(**kw): print(json.dumps(kw, default=str))\n")
+    (command / "build_ext.py").write_text("class build_ext: pass\n")
     done = subprocess.run([sys.executable, str(ROOT / "setup.py")], capture_output=True, text=True, cwd=ROOT, check=True,
                           env={"PYTHONPATH": str(tmp_path)})
     return json.loads(done.stdout)

@@ -1,0 +1,143 @@
+"""The engine's planner: what the session core's worker thread asks of Python. Poses are float32 rows of 91 numbers, the root [3]
+in metres and 22 local rotations wxyz, all of the average body (`SMPL22`)."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from rtinteract.errors import CheckpointError, ConfigError
+from rtinteract.model import Model, load
+from rtinteract.motion import MODEL_FPS, Motion
+from rtinteract.skeleton import SMPL22
+from rtinteract.stream import Plan, ReactionStream, hop_together
+
+log = logging.getLogger(__name__)
+
+# (session, the actor's newest poses [hop, 91], where the reactor was placed [1, 91] or None, whether a scene begins, a new prompt
+# or None)
+Request = tuple[int, np.ndarray, np.ndarray | None, bool, str | None]
+
+
+def motion_of(rows: np.ndarray) -> Motion:
+    """Rows [T, 91] as a Motion; the rows are copied."""
+    rows = np.array(rows, dtype=np.float64)
+    return Motion.from_rotations(SMPL22, rows[:, :3], rows[:, 3:].reshape(len(rows), 22, 4), MODEL_FPS)
+
+
+def rows_of(motion: Motion) -> np.ndarray:
+    """A Motion as float32 rows [T, 91]."""
+    return np.concatenate([motion.root, motion.rotations.reshape(len(motion), 88)], 1).astype(np.float32)
+
+
+def load_prompts(model: Model, path: str) -> None:
+    """Give the model the conditions of a prompt bank; CheckpointError when the file is not one."""
+    try:
+        bank = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: expected a prompt bank, got one that cannot be read ({error}); write it with "
+                              "rti_model_save_prompts") from error
+    for text, condition in bank.items():
+        model.prompts.put(text, condition)
+
+
+@dataclass
+class _Session:
+    stream: ReactionStream
+    prompt: str = ""
+    # A hop that failed may have left the windows half moved on: the next one begins anew.
+    broken: bool = False
+
+
+class Host:
+    """One loaded model and the streams of its sessions. Used by one thread.
+
+    Without ``path`` and ``data`` (a file's bytes) the shipped model; ``threads`` 0 and ``vram_limit`` 0 change nothing.
+    """
+
+    def __init__(self, path: str = "", data: bytes = b"", device: str = "auto", precision: str = "auto", threads: int = 0,
+                 vram_limit: int = 0, prompt_bank: str = ""):
+        if threads:
+            torch.set_num_threads(threads)
+        if data:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "model.safetensors"
+                file.write_bytes(data)
+                self.model = load(file, device, precision)
+        else:
+            self.model = load(path or None, device, precision)
+        if vram_limit and self.model.device.type == "cuda":
+            total = torch.cuda.get_device_properties(self.model.device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, vram_limit / total), self.model.device)
+        if prompt_bank:
+            load_prompts(self.model, prompt_bank)
+        self.body = torch.tensor(SMPL22.offsets, dtype=torch.float32, device=self.model.device)
+        self.sessions: dict[int, _Session] = {}
+
+    def open(self, session: int, seed: int = 0, window: int = 0, horizon: int = 0, hop: int = 0, iterations: int = 0) -> int:
+        """Begin a session and hop once through a whole window, so that its first true hops are as fast as the later ones; 0 takes
+        the default. Frames a hop. ConfigError on settings that do not fit."""
+        asked = {"window": window, "horizon": horizon, "hop": hop, "iterations": iterations}
+        stream = self.model.stream(seed=seed % 2**31, **{name: value for name, value in asked.items() if value})
+        stream.stand(None, self.body)
+        still = Motion.from_rotations(SMPL22, np.tile([0, 0.96, 0], (stream.config.hop, 1)),
+                                      np.tile([1.0, 0, 0, 0], (stream.config.hop, 22, 1)), MODEL_FPS)
+        for _ in range(stream.config.window // stream.config.hop + 1):
+            stream.hop(still)
+        stream.reset()
+        self.sessions[session] = _Session(stream)
+        return stream.config.hop
+
+    def close(self, session: int) -> None:
+        """End a session; unknown ones are none."""
+        self.sessions.pop(session, None)
+
+    def hop(self, requests: list[Request]) -> list[np.ndarray | str]:
+        """A plan [horizon, 91] for each request, or why there is none. Sessions that are alike are planned as one batch."""
+        answers: list[np.ndarray | str] = [""] * len(requests)
+        ready: list[tuple[int, _Session, Motion]] = []
+        for i, (number, actor, placed, fresh, prompt) in enumerate(requests):
+            session = self.sessions[number]
+            try:
+                self._stage(session, placed, fresh, prompt)
+                ready.append((i, session, motion_of(actor)))
+            except Exception as error:
+                log.exception("session %d: cannot be staged", number)
+                session.broken, answers[i] = True, str(error)
+        for i, plan in zip([i for i, _, _ in ready], self._plans([r[1:] for r in ready]), strict=True):
+            answers[i] = plan if isinstance(plan, str) else rows_of(plan.reactor)
+        return answers
+
+    def save_prompts(self, texts: list[str], path: str) -> None:
+        """Write the conditions of texts as a prompt bank."""
+        if not all(t.strip() for t in texts):
+            raise ConfigError("save_prompts: expected texts, got an empty one; no prompt needs no bank")
+        rows = self.model.prompts.encode(texts).cpu()
+        save_file({text.strip(): row.clone() for text, row in zip(texts, rows, strict=True)}, path)
+
+    def _stage(self, session: _Session, placed: np.ndarray | None, fresh: bool, prompt: str | None) -> None:
+        stream = session.stream
+        if prompt is not None and prompt.strip() != session.prompt:
+            stream.tell(self.model.prompts.encode([prompt]).to(self.model.device) if prompt.strip() else None)
+            session.prompt = prompt.strip()
+        if fresh or session.broken:
+            stream.stand(None if placed is None else motion_of(placed), self.body)
+            session.broken = False
+
+    def _plans(self, sessions: list[tuple[_Session, Motion]]) -> list[Plan | str]:
+        if not sessions:
+            return []
+        try:
+            return hop_together([s.stream for s, _ in sessions], [motion for _, motion in sessions])
+        except Exception as error:
+            log.exception("a hop of %d sessions failed", len(sessions))
+            for session, _ in sessions:
+                session.broken = True
+            return [str(error) or type(error).__name__] * len(sessions)

@@ -1,0 +1,37 @@
+"""The C++ tests of the session core, plain and under sanitizers, and the machine time of push and pull."""
+
+import os
+import subprocess
+
+import native_lanes as native
+import pytest
+
+
+@pytest.fixture(scope="module")
+def lanes():
+    """Each lane's tests, all running at once: most of their time they wait for clocks. Maps a lane to (exit status, output)."""
+    programs = {lane: native.core_tests(lane) for lane in native.LANES}
+    running = {lane: subprocess.Popen([program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+               for lane, program in programs.items()}
+    return {lane: (process.communicate()[0], process.returncode) for lane, process in running.items()}
+
+
+@pytest.mark.parametrize("lane", native.LANES)
+def test_core(lanes, lane):
+    output, status = lanes[lane]
+    names = native.run(native.core_tests(lane), "--list").split()
+    assert status == 0 and len(names) > 20, output
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("ok ")] == names
+
+
+def test_ten_thousand_ticks_neither_allocate_nor_take_long():
+    program = native.linked("plain", "ticks", native.CORE + [native.NATIVE / "ticks.cpp"])
+    line = native.run(program)
+    print(line)
+    values = dict(pair.split("=") for pair in line.split())
+    assert values["allocations"] == "0" and int(values["plans"]) > 3
+    # Under a full load of the machine the median holds; the tail is the scheduler's.
+    busy = os.getloadavg()[0] > os.cpu_count()
+    assert float(values["p50_us"]) <= (5 if busy else 1.5), line
+    if not busy:
+        assert float(values["p99_us"]) <= 10, line
