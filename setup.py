@@ -16,7 +16,7 @@ INFERENCE = [
 ]
 VIEW = ["pillow>=11"]
 GLTF = ["pygltflib>=1.16"]
-TRAIN = ["tqdm>=4.66", "tensorboard>=2.17", "scipy>=1.13"] + VIEW
+TRAIN = ["tqdm>=4.66", "tensorboard>=2.17", "scipy>=1.13", "h5py>=3.11"] + VIEW
 
 FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden"]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from rtinteract.training.data import Augmentation, Pool, crops, statistics, whole
-from rtinteract.training.losses import CodecLossWeights, geometric_losses
+from rtinteract.training.losses import CodecLossWeights, GeometricLosses, geometric_losses, interx_losses
 from rtinteract.training.metric_losses import MetricWeights, feature_loss, planted, terms
+from rtinteract.training.solo import SoloClip
 from rtinteract.training.state import load_stage, save_stage
 from rtinteract.training.trainer import LoopConfig, Result, Stage, Trainer, borrowed, generator, with_limits
 
@@ -19,10 +21,13 @@ from rtinteract.config import CodecConfig, from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.features import base
 from rtinteract.features.normalize import Normalizer
+from rtinteract.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
 
 WINDOW = 64
+# Validation decodes held-out clips whole, again and again: so many pairs tell enough.
+HELD_OUT_PAIRS = 48
 
 
 def small_codec() -> CodecConfig:
@@ -56,6 +61,11 @@ class CodecTraining:
                                   "configuration")
 
 
+def people_of(pairs: Sequence) -> list[SoloClip]:
+    """Both people of pairs as clips of their own, held out."""
+    return [SoloClip(m, "", f"pair {i}", f"pair {i}", "test") for i, c in enumerate(pairs) for m in c.motions()]
+
+
 def load_codec(path: Path) -> tuple[Codec, Normalizer, str, dict]:
     """A trained codec from `train_codec`'s file: (codec in evaluation mode, normaliser, representation, card)."""
     about, parts = load_stage(path, "codec")
@@ -78,8 +88,9 @@ class Windows(NamedTuple):
 class CodecStage(Stage):
     """Windows in, reconstruction out."""
 
-    def __init__(self, config: CodecTraining, solo: list, pairs: list | None, start: Path | None = None):
-        self.config, loop = config, config.loop
+    def __init__(self, config: CodecTraining, solo: list, pairs: Sequence | None, start: Path | None = None,
+                 held_out: Sequence | None = None, body: Skeleton | None = None):
+        self.config, self.body, loop = config, body, config.loop
         self.device = torch.device(loop.device)
         self.representation = base.get(config.representation)
         if (config.codec.joints, config.codec.features) != (self.representation.joints, self.representation.features):
@@ -87,9 +98,12 @@ class CodecStage(Stage):
                               f"for representation {config.representation!r}, got {config.codec.joints} and "
                               f"{config.codec.features}; mend the configuration")
         train = [c for c in solo if c.split == "train"]
-        self.held_out = [c for c in solo if c.split != "train"]
+        self.held_out = [c for c in solo if c.split != "train"] or people_of((held_out or ())[:HELD_OUT_PAIRS])
         people = Pool.of_people if config.own_frames else Pool.of_pairs
-        self.pools = [Pool.of_solo(train)] + ([people(pairs)] if pairs else [])
+        self.pools = [Pool.of_solo(train)] if train or not pairs else []
+        self.pools += [people(pairs, self.representation.turned)] if pairs else []
+        if config.representation == "interx" and body is None:
+            log.warning("codec: no SMPL-X model file, so the geometric losses on Inter-X are left out; give --smplx")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(loop.seed)
             self.model = Codec(config.codec).to(self.device, memory_format=torch.channels_last)
@@ -140,6 +154,8 @@ class CodecStage(Stage):
                 parts = {"feature": w.feature * feature_loss(reconstruction, image, w)}
                 read = self.representation.read_matrices(self.normalizer.inverse(reconstruction), batch.anchor)
                 parts |= terms(read, batch.positions, batch.offsets, w)
+            elif self.config.representation == "interx":
+                parts = interx_terms(reconstruction, image, self.normalizer, batch.offsets, self.body)
             else:
                 parts = published_terms(reconstruction, image, self.normalizer)
             if self.config.codec.quantizer == "vq":
@@ -161,10 +177,20 @@ class CodecStage(Stage):
 
 
 def published_terms(reconstruction: torch.Tensor, image: torch.Tensor, normalizer: Normalizer) -> dict[str, torch.Tensor]:
-    """InterMask's weighted losses for "interhuman"; the reconstruction alone for a representation without positions."""
-    if image.shape[-2:] != (22, 12):
+    """InterMask's weighted losses for "interhuman"."""
+    return _weighted(geometric_losses(reconstruction, image, normalizer.mean, normalizer.std), CodecLossWeights())
+
+
+def interx_terms(reconstruction: torch.Tensor, image: torch.Tensor, normalizer: Normalizer, offsets: torch.Tensor,
+                 body: Skeleton | None) -> dict[str, torch.Tensor]:
+    """InterMask's weighted losses for "interx"; the reconstruction alone without an SMPL-X body."""
+    if body is None:
         return {"feature": torch.nn.functional.smooth_l1_loss(reconstruction, image)}
-    found, w = geometric_losses(reconstruction, image, normalizer.mean, normalizer.std), CodecLossWeights()
+    found = interx_losses(reconstruction, image, normalizer.mean, normalizer.std, body, offsets)
+    return _weighted(found, CodecLossWeights.interx())
+
+
+def _weighted(found: GeometricLosses, w: CodecLossWeights) -> dict[str, torch.Tensor]:
     return {"feature": found.reconstruction, "explicit": w.explicit * found.explicit, "velocity": w.velocity * found.velocity,
             "bone": w.bone * found.bone, "geodesic": w.geodesic * found.geodesic, "foot": w.foot * found.foot}
 
@@ -181,9 +207,9 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
     sums = torch.zeros(6, dtype=torch.float64)
     counts = torch.zeros(codec.config.codes)
 
-    def through(positions, rotations, image):
+    def through(positions, rotations, image, offsets=None):
         codes = codec.encode(normalizer(image)[None])
-        back, _ = representation.decode(normalizer.inverse(codec.decode(codes).float())[0], anchor=0)
+        back, _ = representation.decode(normalizer.inverse(codec.decode(codes).float())[0], offsets, anchor=0)
         truth = positions[:len(back)]
         error = (back - truth).norm(dim=-1)
         aligned = ((back - back[:, :1]) - (truth - truth[:, :1])).norm(dim=-1)
@@ -192,7 +218,10 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
     for clip in clips:
         positions = torch.as_tensor(clip.motion.positions, dtype=torch.float32, device=device)
         rotations = torch.as_tensor(clip.motion.rotations, dtype=torch.float32, device=device)
-        codes, back, truth, error, aligned = through(*whole(representation, positions, rotations))
+        # An image of rotations alone tells no lengths of bones.
+        body = torch.tensor(clip.motion.skeleton.offsets.tolist(), dtype=torch.float32, device=device)
+        body = body if representation.name == "interx" else None
+        codes, back, truth, error, aligned = through(*whole(representation, positions, rotations), body)
         counts += torch.bincount(codes.flatten().cpu(), minlength=len(counts))
         still = planted(truth)
         speed = (back[1:] - back[:-1])[:, [7, 10, 8, 11]].norm(dim=-1) * 30
@@ -200,7 +229,7 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
         sums[4] += len(truth)
         for start in range(0, len(positions) - window - representation.frames_lost + 1, window):
             cut = slice(start, start + window + representation.frames_lost)
-            sums[5] += through(*whole(representation, positions[cut], rotations[cut]))[3].mean(-1).sum()
+            sums[5] += through(*whole(representation, positions[cut], rotations[cut]), body)[3].mean(-1).sum()
     frames = float(sums[4])
     windowed = sum((len(c.motion) - representation.frames_lost) // window * window for c in clips)
     share = counts / counts.sum()
@@ -210,16 +239,20 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
             "codes_used": float((counts > 0).float().mean()), "perplexity": float(torch.exp(entropy))}
 
 
-def train_codec(config: CodecTraining, solo: list, pairs: list | None = None, *, out: Path, start: Path | None = None,
+def train_codec(config: CodecTraining, solo: list, pairs: Sequence | None = None, *, out: Path, start: Path | None = None,
+                held_out: Sequence | None = None, body: Skeleton | None = None,
                 steps: int | None = None, minutes: float | None = None, threads: int | None = None, progress: bool = True,
                 resume: bool = True) -> Result:
-    """Train a codec on solo clips (and people of pairs) into ``out``/codec.safetensors; continues a run it finds there.
+    """Train a codec on solo clips and the people of pairs (or either alone) into ``out``/codec.safetensors; continues a run it
+    finds there.
 
+    ``held_out`` pairs are validated on where no solo clip is held out. ``body`` is an SMPL-X body (`training.smplx`) for the
+    geometric losses of representation "interx", which are left out without it.
     ``start`` is a codec file whose weights and statistics a new run begins with.
     ``steps``/``minutes``/``threads`` replace the loop's. Held-out solo clips (split "test") are only validated on.
     """
     config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    stage = CodecStage(config, solo, pairs, start)
+    stage = CodecStage(config, solo, pairs, start, held_out, body)
     return Trainer(stage, config.loop, config, Path(out), name="codec", progress=progress, resume=resume).run()

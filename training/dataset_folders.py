@@ -72,13 +72,16 @@ def _from_names(folder: Path) -> tuple[dict[str, _Pair], list[str], list[str]]:
     """Pairs, files without a partner, and pairs of which one file is there."""
     sides: dict[str, dict[int, Path]] = {}
     strange = []
-    for path in sorted(folder.rglob("*")):
-        if stem_and_suffix(path)[1] in SUFFIXES and path.is_file():
-            side = _side(path.relative_to(folder))
-            if side is None:
-                strange.append(path.relative_to(folder).as_posix())
-            else:
-                sides.setdefault(side[0], {})[side[1]] = path
+    paths = [p for p in sorted(folder.rglob("*")) if stem_and_suffix(p)[1] in SUFFIXES and p.is_file()]
+    # walk_1 and walk_2 are no two people where there is a walk_3: takes are numbered like that.
+    takes = {(p.parent, stem_and_suffix(p)[0][:-1]) for p in paths if re.search(r"[_ -][03]$", stem_and_suffix(p)[0])}
+    for path in paths:
+        side = _side(path.relative_to(folder))
+        stem = stem_and_suffix(path)[0]
+        if side is None or (stem[-1] in "12" and (path.parent, stem[:-1]) in takes and not re.fullmatch(r"\d\d_\d\d", stem)):
+            strange.append(path.relative_to(folder).as_posix())
+        else:
+            sides.setdefault(side[0], {})[side[1]] = path
     whole = {name: _Pair(s[0], s[1]) for name, s in sides.items() if len(s) == 2}
     return whole, strange, [name for name, s in sides.items() if len(s) == 1]
 
@@ -111,18 +114,18 @@ class FolderSource(Source):
 
     @staticmethod
     def found(folder: Path) -> bool:
-        """Whether a folder holds two-person files: by its table, or because half of its motion files have a partner."""
+        """Whether a folder holds two-person files: by its table, or because most of its motion files have a partner."""
         if (folder / "pairs.csv").is_file():
             return True
         pairs, strange, lonely = _from_names(folder)
-        return bool(pairs) and 2 * len(pairs) >= len(strange) + len(lonely)
+        return 2 * len(pairs) > len(strange) + len(lonely)
 
-    def splits(self):
+    def splits(self, report=None):
         """Names by the table's column, else by split/*.txt, else all "train"."""
         named = {n: p.split for n, p in self.pairs.items() if p.split}
         if named:
             return {s: [n for n in self.pairs if named.get(n) == s] for s in sorted(set(named.values()))}
-        return listed(self.folder / "split", self.pairs) or ({"train": list(self.pairs)} if self.pairs else {})
+        return listed(self.folder / "split", self.pairs, report) or ({"train": list(self.pairs)} if self.pairs else {})
 
     def look(self, report):
         """Files without a partner, and pairs that no split names."""
@@ -130,7 +133,7 @@ class FolderSource(Source):
             report.problem(STRANGE, name)
         for name in self.lonely:
             report.problem(ONE_MISSING, name)
-        named = {n for names in self.splits().values() for n in names}
+        named = {n for names in self.splits(report).values() for n in names}
         for name in self.pairs:
             if name not in named:
                 report.problem(UNLISTED, name)

@@ -18,7 +18,6 @@ from rtinteract.training.sources import (
     SHORT,
     UNLISTED,
     Read,
-    Report,
     Source,
     Unusable,
     lines_of,
@@ -102,18 +101,15 @@ class InterHumanSource(Source):
         """Whether a folder is laid out like this."""
         return (folder / "motions_processed").is_dir()
 
-    def splits(self):
+    def splits(self, report=None):
         """Names by split/*.txt, without those on the ignore list."""
-        return self._splits(None)
-
-    def _splits(self, report: Report | None):
         known = self.people[0].keys() | self.people[1].keys()
         found = listed(self.folder / "split", known, report)
         return {split: [n for n in names if n not in self.ignored] for split, names in found.items()}
 
     def look(self, report):
         """Ignored clips, and clips that no split names."""
-        named = {n for names in self._splits(report).values() for n in names}
+        named = {n for names in self.splits(report).values() for n in names}
         for name in sorted(self.people[0].keys() | self.people[1].keys()):
             if name in self.ignored:
                 report.problem(IGNORED, name)

@@ -24,7 +24,6 @@ from rtinteract.training.sources import (
     SHORT,
     UNLISTED,
     Read,
-    Report,
     Source,
     Unusable,
     listed,
@@ -102,17 +101,14 @@ class InterXSource(Source):
         motions = folder / "motions" if (folder / "motions").is_dir() else folder
         return any(motions.glob("*.h5")) or any(motions.glob("G*/P1.npz")) or any(motions.glob("G[0-9]*.npy"))
 
-    def splits(self):
+    def splits(self, report=None):
         """Names by splits/*.txt, else by the names of the .h5 files."""
-        return self._splits(None)
-
-    def _splits(self, report: Report | None):
         folder = next((self.folder / s for s in ("splits", "split", "datasets") if (self.folder / s).is_dir()), self.folder)
         return listed(folder, self.where, report) or {s: self._in_file[s] for s in SPLITS if s in self._in_file}
 
     def look(self, report):
         """Clips that no split names, texts that are not there, and what lacks without a body."""
-        named = {n for names in self._splits(report).values() for n in names}
+        named = {n for names in self.splits(report).values() for n in names}
         for name in sorted(self.where.keys() - named):
             report.problem(UNLISTED, name)
         if self.texts is None:

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from rtinteract.training.metric_losses import kinematics
 
 from rtinteract import rotation as R
 from rtinteract.features.interhuman import CONTACT_DISPLACEMENT, CONTACT_HEIGHTS
-from rtinteract.skeleton import SMPL22_FEET, SMPL22_PARENTS
+from rtinteract.features.interx import ROOT_ROW
+from rtinteract.skeleton import SMPL22_FEET, SMPL22_PARENTS, Skeleton
 
 _PARENTS, _FEET = list(SMPL22_PARENTS[1:]), list(SMPL22_FEET)
 # Distances (m) under which two joints count as near, and as touching, in the distance map.
@@ -31,6 +33,11 @@ class CodecLossWeights:
     geodesic: float = 0.01
     foot: float = 500.0
     commitment: float = 0.02
+
+    @classmethod
+    def interx(cls) -> CodecLossWeights:
+        """Those for Inter-X (InterMask, appendix E)."""
+        return cls(foot=100.0)
 
 
 class GeometricLosses(NamedTuple):
@@ -97,6 +104,28 @@ def geometric_losses(prediction, target, mean, std) -> GeometricLosses:
         bone=sl1(bone_lengths(p), bone_lengths(q)),
         geodesic=geodesic_loss(turns, true_turns),
         foot=foot_loss(*metres))
+
+
+def interx_losses(prediction, target, mean, std, body: Skeleton, offsets) -> GeometricLosses:
+    """Terms of the codec loss for "interx" images [B, T, 56, 6], normalised by ``mean`` and ``std`` [56, 6].
+
+    The places of all 55 joints come from forward kinematics of ``body`` (`training.smplx`) with each sample's own rest
+    ``offsets`` [B, 22, 3] m for SMPL-22's joints; the hands grow with the forearm. The feature term is taken as normalised, the
+    others in metres and radians, as published. Lengths of bones cannot differ here, so their term is 0.
+    """
+    rest = torch.tensor(body.offsets, dtype=target.dtype, device=target.device)
+    grown = offsets[:, 20].norm(dim=-1) / rest[20].norm()
+    rest = torch.cat([offsets, rest[22:] * grown[:, None, None]], 1)[:, None]
+
+    def places(image):
+        image = image * std + mean
+        turns = R.matrix_from_6d(image[..., :ROOT_ROW, :]).transpose(-1, -2)
+        return kinematics(image[..., ROOT_ROW, :3], turns, rest, body.parents), image[..., :ROOT_ROW, :]
+    sl1 = F.smooth_l1_loss
+    (p, turns), (q, true_turns) = places(prediction), places(target)
+    return GeometricLosses(
+        reconstruction=sl1(prediction, target), explicit=sl1(p, q), velocity=sl1(p.diff(dim=1), q.diff(dim=1)),
+        bone=torch.zeros_like(p[0, 0, 0, 0]), geodesic=geodesic_loss(turns, true_turns), foot=foot_loss(p, q))
 
 
 def _facing(positions):

@@ -35,14 +35,15 @@ class MetricWeights:
     metre_beta: float = 0.02
 
 
-def kinematics(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Positions [..., 22, 3] from roots [..., 3], matrices [..., 22, 3, 3] and offsets [..., 22, 3], a tree level at a time."""
+def kinematics(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor,
+               parents: tuple[int, ...] = SMPL22_PARENTS) -> torch.Tensor:
+    """Positions [..., J, 3] from roots [..., 3], matrices [..., J, 3, 3] and offsets [..., J, 3], a tree level at a time."""
     turns, order = [rotations[..., :1, :, :]], [0]
-    for level, above in tree_levels(SMPL22_PARENTS):
+    for level, above in tree_levels(parents):
         turns.append(turns[-1][..., list(above), :, :] @ rotations[..., list(level), :, :])
         order += level
-    world = torch.cat(turns, -3)[..., [order.index(p) for p in SMPL22_PARENTS[1:]], :, :]
-    return chained(SMPL22_PARENTS, root, (world * offsets[..., 1:, None, :]).sum(-1))
+    world = torch.cat(turns, -3)[..., [order.index(p) for p in parents[1:]], :, :]
+    return chained(parents, root, (world * offsets[..., 1:, None, :]).sum(-1))
 
 
 def planted(positions: torch.Tensor) -> torch.Tensor:

@@ -82,8 +82,8 @@ class Source(ABC):
         self.folder = Path(folder)
 
     @abstractmethod
-    def splits(self) -> dict[str, list[str]]:
-        """Names of clips by split, in a fixed order; names that no file stands for are left out."""
+    def splits(self, report: Report | None = None) -> dict[str, list[str]]:
+        """Names of clips by split, in a fixed order; names that no file stands for are left out, and added to the report."""
 
     @abstractmethod
     def files(self, name: str) -> list[Path]:

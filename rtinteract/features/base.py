@@ -19,10 +19,12 @@ class Representation(ABC):
     features: int
     #: Frames an encoded clip is shorter than its poses (a velocity to the next frame needs one).
     frames_lost: int = 0
+    #: Joints whose rotations `encode` can take: SMPL-22's, or 55 with SMPL-X's jaw, eyes and fingers after them.
+    turned: int = 22
 
     @abstractmethod
     def encode(self, positions, rotations):
-        """positions [..., T, 22, 3], local rotations [..., T, 22, 4] -> image [..., T - frames_lost, J, F]."""
+        """positions [..., T, 22, 3], local rotations [..., T, 22 to `turned`, 4] -> image [..., T - frames_lost, J, F]."""
 
     @abstractmethod
     def decode(self, image, offsets=None, anchor=None):

@@ -33,14 +33,15 @@ class InterX(Representation):
     joints = 56
     features = 6
     frames_lost = 0
+    turned = ROOT_ROW
 
     def encode(self, positions, rotations):
-        """positions [..., T, 22, 3] m and local rotations [..., T, 22, 4] in a canonical frame -> image [..., T, 56, 6].
+        """positions [..., T, 22, 3] m and local rotations [..., T, 22 or 55, 4] in a canonical frame -> image [..., T, 56, 6].
 
-        SMPL-22 has no jaw, eyes or fingers: their rows hold the identity.
+        SMPL-22 has no jaw, eyes or fingers: their rows then hold the identity.
         """
         body = rotations_to_rows(rotations)
-        rest = rotations_to_rows(R.identity((*rotations.shape[:-2], ROOT_ROW - 22), like=rotations))
+        rest = rotations_to_rows(R.identity((*rotations.shape[:-2], ROOT_ROW - rotations.shape[-2]), like=rotations))
         root = positions[..., 0, :]
         speed = root.diff(dim=-2) if root.shape[-2] > 1 else torch.zeros_like(root)
         speed = torch.cat([speed, speed[..., -1:, :]], -2)[..., :root.shape[-2], :]
