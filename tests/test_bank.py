@@ -11,12 +11,14 @@ from command_line import here
 from published_files import HEADS, published
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from synthetic import walker
 
 import rtinteract
 from rtinteract.bank import read_bank, write_bank
 from rtinteract.checkpoint import load_model, save_model
 from rtinteract.errors import CheckpointError, ConfigError, RtInteractError
 from rtinteract.importer import import_intermask
+from rtinteract.motion import write_motion
 from rtinteract.text import PromptEncoder
 
 CLIP = Path(__file__).parent / "data" / "clip"
@@ -201,10 +203,22 @@ def test_the_command_line_from_published_files_to_motion(command, tmp_path):
     assert done.code == 0 and "3 prompts" in done.out, done.err
     assert command(*generate, "--bank", "bank.safetensors", "--out", "b.npz").code == 0
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    for name, option in (("react", []), ("stream", ["--fast", "--hop", 4])):
-        done = command(name, "a.npz", "-t", TEXTS[1], "-m", "m.safetensors", "--bank", "bank.safetensors", "--iterations", 1,
-                       "--out", f"{name}.npz", *option)
-        assert done.code == 0, done.err
+    write_motion("actor.npz", walker(1.0))
+    react = ["react", "actor.npz", "-t", TEXTS[1], "-m", "m.safetensors", "--iterations", 1, "--out", "c.npz"]
+    assert command(*react, "--bank", "bank.safetensors").code == 0
+    done = command(*react)
+    assert done.code == 1 and "--clip FOLDER" in done.err and "--bank FILE" in done.err
+
+
+def test_the_command_line_streams_with_a_bank(command, small_model_path):
+    Path("prompts.txt").write_text("they bow")
+    write_motion("actor.npz", walker(1.0))
+    assert command("prompts", "export", small_model_path, "--texts", "prompts.txt", "--out", "bank.safetensors").code == 0
+    done = command("stream", "actor.npz", "-t", "they bow", "-m", small_model_path, "--bank", "bank.safetensors", "--fast",
+                   "--iterations", 1)
+    assert done.code == 0, done.err
+    done = command("stream", "actor.npz", "-t", "they bow", "-m", small_model_path, "--clip", CLIP, "--fast")
+    assert done.code == 1 and "text.kind 'bpe'" in done.err
 
 
 @pytest.mark.parametrize("content, message", [(b"\n \n", "got no text"), (b"\xff\xfe\x00wave", "UTF-8"), (None, "No such file")])

@@ -177,3 +177,16 @@ def test_clips_that_do_not_fit():
             H.load_rows(bad)
     with pytest.raises(MotionError, match="at least 2 frames"):
         base.get("interhuman").encode(*poses(1))
+
+
+@pytest.mark.parametrize("name", ["hybrid", "interhuman", "interx"])
+def test_what_is_read_of_an_image_is_what_was_encoded(name):
+    """What a body's bones are fitted to, before anything is made rigid."""
+    representation = base.get(name)
+    positions, rotations = poses(frames=40)
+    frame = frame_of(positions[0])
+    positions, rotations = to_frame(frame, positions, rotations)
+    image = representation.encode(positions, rotations)
+    places, read = representation.read(image)
+    assert close(places, positions[:len(image)].numpy(), 1e-4)
+    assert ((read * rotations[:len(image)]).sum(-1).abs() > 1 - 1e-4).all()

@@ -7,12 +7,14 @@ import pytest
 import torch
 from published_files import CONFIG, HEADS, published
 from safetensors.torch import load_file
+from synthetic import walker
 
 from rtinteract.checkpoint import load_model, save_model
 from rtinteract.config import CodecConfig
 from rtinteract.errors import CheckpointError, ConfigError
 from rtinteract.features.interhuman import row_to_image
 from rtinteract.importer import REBUILT_COUNT, import_intermask, load_codec
+from rtinteract.model import Model
 
 
 def assert_same(got, want):
@@ -140,6 +142,18 @@ def test_statistics_that_do_not_fit(tmp_path, mean, message):
         np.save(tmp_path / "mean.npy", mean)
     with pytest.raises(CheckpointError, match=message):
         import_intermask(*paths, None if mean is None else tmp_path / "mean.npy", tmp_path / "std.npy", heads=HEADS)
+
+
+@pytest.mark.parametrize("representation", ["interhuman", "interx"])
+def test_an_imported_model_moves_people(tmp_path, representation):
+    codec = CodecConfig.interx() if representation == "interx" else CodecConfig.interhuman()
+    config = dataclasses.replace(CONFIG, representation=representation,
+                                 codec=dataclasses.replace(codec, width=8, code_dim=4, codes=16))
+    model = Model(import_intermask(*published(tmp_path, config)[0], heads=HEADS))
+    actor = walker(1.0)
+    made = [*model.generate("", 1.0, iterations=1)[0], model.react(actor, iterations=1), model.reconstruct(actor)]
+    assert [len(m) for m in made] == [30] * 4
+    assert all(np.isfinite(m.positions).all() for m in made)
 
 
 @torch.no_grad()

@@ -27,6 +27,13 @@ class Representation(ABC):
         """positions [..., T, 22, 3], local rotations [..., T, 22 to `turned`, 4] -> image [..., T - frames_lost, J, F]."""
 
     @abstractmethod
+    def read(self, image, anchor=None):
+        """image [..., T, J, F] -> positions [..., T, 22, 3] and local rotations [..., T, 22, 4] as the rows say them.
+
+        Bones are not yet rigid; `decode` makes them so. ``anchor`` is as in `decode`.
+        """
+
+    @abstractmethod
     def decode(self, image, offsets=None, anchor=None):
         """image [..., T, J, F] -> (positions [..., T, 22, 3], local rotations [..., T, 22, 4]) of one rigid body.
 

@@ -174,12 +174,22 @@ class InterHuman(Representation):
         six = torch.cat([torch.zeros_like(six[..., :1, :]), six], -2)
         return torch.cat([positions[..., :-1, :, :], positions.diff(dim=-3), six], -1)
 
+    def read(self, image, anchor=None):
+        """image [..., T, 22, 12] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] as the rows say them.
+
+        The root's rotation, which no row holds, is that of the average body's hips and spine.
+        """
+        return self._read(image, None)
+
     def decode(self, image, offsets=None, anchor=None):
         """image [..., T, 22, 12] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] of one rigid body."""
-        positions = image[..., :3]
-        turns = R.from_6d(image[..., 1:, 6:][..., TO_COLUMNS])
-        wide = None if offsets is None else offsets[..., None, :, :]
-        rotations = torch.cat([root_rotations(positions, wide)[..., None, :], turns], -2)
+        positions, rotations = self._read(image, offsets)
         if offsets is None:
             offsets = fit_offsets(positions, rotations)
         return pose_body(positions, rotations, offsets)
+
+    def _read(self, image, offsets):
+        positions = image[..., :3]
+        turns = R.from_6d(image[..., 1:, 6:][..., TO_COLUMNS])
+        wide = None if offsets is None else offsets[..., None, :, :]
+        return positions, torch.cat([root_rotations(positions, wide)[..., None, :], turns], -2)

@@ -47,6 +47,10 @@ class InterX(Representation):
         speed = torch.cat([speed, speed[..., -1:, :]], -2)[..., :root.shape[-2], :]
         return torch.cat([body, rest, torch.cat([root, speed], -1)[..., None, :]], -2)
 
+    def read(self, image, anchor=None):
+        """image [..., T, 56, 6] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] of SMPL-22's average body."""
+        return self.decode(image)
+
     def decode(self, image, offsets=None, anchor=None):
         """image [..., T, 56, 6] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] of one rigid body.
 
