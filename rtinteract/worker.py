@@ -10,11 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from rtinteract.errors import CheckpointError, ConfigError
-from rtinteract.model import Model, load
+from rtinteract.model import load
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.skeleton import SMPL22
 from rtinteract.stream import Plan, ReactionStream, hop_together
@@ -35,17 +32,6 @@ def motion_of(rows: np.ndarray) -> Motion:
 def rows_of(motion: Motion) -> np.ndarray:
     """A Motion as float32 rows [T, 91]."""
     return np.concatenate([motion.root, motion.rotations.reshape(len(motion), 88)], 1).astype(np.float32)
-
-
-def load_prompts(model: Model, path: str) -> None:
-    """Give the model the conditions of a prompt bank; CheckpointError when the file is not one."""
-    try:
-        bank = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: expected a prompt bank, got one that cannot be read ({error}); write it with "
-                              "rti_model_save_prompts") from error
-    for text, condition in bank.items():
-        model.prompts.put(text, condition)
 
 
 @dataclass
@@ -70,14 +56,12 @@ class Host:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "model.safetensors"
                 file.write_bytes(data)
-                self.model = load(file, device, precision)
+                self.model = load(file, device, precision, bank=prompt_bank or None)
         else:
-            self.model = load(path or None, device, precision)
+            self.model = load(path or None, device, precision, bank=prompt_bank or None)
         if vram_limit and self.model.device.type == "cuda":
             total = torch.cuda.get_device_properties(self.model.device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, vram_limit / total), self.model.device)
-        if prompt_bank:
-            load_prompts(self.model, prompt_bank)
         self.body = torch.tensor(SMPL22.offsets, dtype=torch.float32, device=self.model.device)
         self.sessions: dict[int, _Session] = {}
 
@@ -116,11 +100,8 @@ class Host:
         return answers
 
     def save_prompts(self, texts: list[str], path: str) -> None:
-        """Write the conditions of texts as a prompt bank."""
-        if not all(t.strip() for t in texts):
-            raise ConfigError("save_prompts: expected texts, got an empty one; no prompt needs no bank")
-        rows = self.model.prompts.encode(texts).cpu()
-        save_file({text.strip(): row.clone() for text, row in zip(texts, rows, strict=True)}, path)
+        """Write the conditions of texts as a prompt bank (`rtinteract.bank`)."""
+        self.model.export_prompts(path, texts)
 
     def _stage(self, session: _Session, placed: np.ndarray | None, fresh: bool, prompt: str | None) -> None:
         stream = session.stream

@@ -20,6 +20,7 @@ from rtinteract.errors import CheckpointError, ConfigError, RtInteractError
 from rtinteract.importer import import_intermask
 from rtinteract.motion import write_motion
 from rtinteract.text import PromptEncoder
+from rtinteract.worker import Host
 
 CLIP = Path(__file__).parent / "data" / "clip"
 TEXTS = ["two people wave at each other", "One person waves", "they hug"]
@@ -106,6 +107,13 @@ def test_a_bank_of_a_model_with_its_own_encoder(small_model_path, tmp_path):
     model.export_prompts(tmp_path / "bank.safetensors", TEXTS)
     again = rtinteract.load(small_model_path, "cpu", bank=tmp_path / "bank.safetensors")
     assert torch.equal(again.prompts.encode([*TEXTS, "new"]), model.prompts.encode([*TEXTS, "new"]))
+
+
+def test_the_engines_planner_reads_and_writes_the_same_banks(model_path, bank_path, tmp_path):
+    host = Host(str(model_path), device="cpu", prompt_bank=str(bank_path))
+    host.save_prompts(TEXTS[1:], str(tmp_path / "bank.safetensors"))
+    again = Host(data=model_path.read_bytes(), device="cpu", prompt_bank=str(tmp_path / "bank.safetensors"))
+    assert again.model.prompts.given == [text.lower() for text in TEXTS[1:]]
 
 
 def test_the_bank_serves_the_model_in_float16_and_no_other(model_path, bank_path, tmp_path):
