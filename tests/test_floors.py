@@ -13,13 +13,14 @@ FLOORS = [
     {"config", "skeleton", "container"},
     {"kernels", "motion", "body"},
     {"features", "metrics", "blocks", "blend", "capture", "feet", "graph", "placement", "precision"},
-    {"codec", "transformer", "text"},
+    {"codec", "transformer", "text", "quant"},
     {"checkpoint", "sampler", "bank"},
     {"pipeline", "clip"},
     {"fill", "importer"},
     {"stream", "rollout"},
     {"model"},
-    {"cli"},
+    {"agreement"},
+    {"cli", "worker"},
 ]
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 # Packages whose modules may import each other.
