@@ -15,11 +15,28 @@ except ImportError:
     triton = tl = None
 
 OLDEST = (8, 0)
+INT8_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8")
+BF16_FEATURES = ("avx512_bf16", "amx_bf16")
 
 
 def reference_only() -> bool:
     """Whether the environment asks for the plain path everywhere: RTI_BACKEND=reference."""
     return os.environ.get("RTI_BACKEND") == "reference"
+
+
+def cpu_has(names: tuple[str, ...]) -> bool:
+    """Whether this processor has one of the named features, as `torch.cpu.get_capabilities` calls them."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in names)
+
+
+_sums_int8 = functools.cache(lambda: cpu_has(INT8_FEATURES))
+
+
+def cpu_sums_int8(x: torch.Tensor) -> bool:
+    """Whether int8 products with ``x`` go through torch's integer matrix product: on a CPU whose int8 dot products sum in int32
+    (VNNI, AMX). Older ones sum pairs in int16 first, which overflows; they take the reference."""
+    return x.device.type == "cpu" and not reference_only() and _sums_int8()
 
 
 def jit(function):

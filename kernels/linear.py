@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from rtinteract.kernels.backend import jit, tl, triton, use_triton
+from rtinteract.kernels.backend import cpu_sums_int8, jit, tl, triton, use_triton
 from torch import Tensor
 
 EPS = 1e-6
@@ -182,6 +182,23 @@ def _check(what: str, x: Tensor, weight: Tensor, bias: Tensor | None, weight_sca
             raise ValueError(f"{what}: expected {name} {tuple(shape)}, got {tuple(value.shape)}")
 
 
+def _product_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor) -> Tensor:
+    """`product_reference` of int8 weights in the fewest passes that torch offers; float32."""
+    rows = x.reshape(-1, x.shape[-1]).float()
+    largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-10)
+    # The largest magnitude becomes 127 and nothing else exceeds it: no clamp is needed.
+    total = torch._int_mm((rows * (LARGEST / largest)).round_().to(torch.int8), weight.t()).float().mul_(weight_scale)
+    row_scale = largest.div_(LARGEST)
+    total = total.mul_(row_scale) if bias is None else torch.addcmul(bias, total, row_scale, out=total)
+    return total.view(*x.shape[:-1], -1)
+
+
+def _modulated_cpu(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`modulated` in float32, in place of its own layer norm."""
+    normal = F.layer_norm(x.float(), x.shape[-1:], eps=EPS)
+    return torch.addcmul(shift, normal, scale, out=normal)
+
+
 def _out(x: Tensor, weight: Tensor) -> Tensor:
     return torch.empty(*x.shape[:2], weight.shape[0], dtype=x.dtype, device=x.device)
 
@@ -197,6 +214,8 @@ def modulated_linear(x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor, bi
         _launch(x, weight, bias, weight_scale, out, shift=shift, scale=scale)
         return out
     if weight_scale is not None:
+        if cpu_sums_int8(x):
+            return _product_cpu(_modulated_cpu(x, shift, scale), weight, bias, weight_scale).to(x.dtype)
         return modulated_reference(x, shift, scale, weight, bias, weight_scale).to(x.dtype)
     return F.linear(modulated(x, shift, scale), weight, bias)
 
@@ -219,6 +238,9 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None, weight_sc
         _launch(x, weight, bias, weight_scale, out, gelu=True, shift=shift, scale=scale)
         return out
     if weight_scale is not None:
+        if cpu_sums_int8(x):
+            inward = x if shift is None else _modulated_cpu(x, shift, scale)
+            return F.gelu(_product_cpu(inward, weight, bias, weight_scale)).to(x.dtype)
         return gelu_reference(x, weight, bias, weight_scale, shift, scale).to(x.dtype)
     return F.gelu(F.linear(x if shift is None else modulated(x, shift, scale), weight, bias))
 
@@ -235,5 +257,7 @@ def linear_residual(x: Tensor, gate: Tensor, residual: Tensor, weight: Tensor, b
         _launch(x, weight, bias, weight_scale, out, gate=gate, residual=residual)
         return out
     if weight_scale is not None:
-        return residual_reference(x, gate, residual, weight, bias, weight_scale).to(x.dtype)
+        if cpu_sums_int8(x):
+            return torch.addcmul(residual, gate, _product_cpu(x, weight, bias, weight_scale)).to(residual.dtype)
+        return residual_reference(x, gate, residual, weight, bias, weight_scale).to(residual.dtype)
     return torch.addcmul(residual, gate, F.linear(x, weight, bias))

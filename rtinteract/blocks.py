@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtinteract.kernels.attention import attention
-from rtinteract.kernels.backend import use_triton
+from rtinteract.kernels.backend import BF16_FEATURES, cpu_has, reference_only, use_triton
 from rtinteract.kernels.linear import linear_gelu, linear_residual, modulated_linear
 from rtinteract.kernels.spatio_temporal import Branch, spatio_temporal
 
@@ -64,6 +64,17 @@ class AdaLN(nn.Module):
         return self.linear(F.silu(condition)).unflatten(-1, (self.count, 1, -1))
 
 
+class Linear(nn.Linear):
+    """A linear layer that may be int8: then ``weight_scale`` float32 [outputs] says what a step of each output's weights is.
+
+    Only the fused operations of `rtinteract.kernels.linear` take int8 weights; calling the layer itself does not.
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.register_buffer("weight_scale", None)
+
+
 class Attention(nn.Module):
     """Multi-head attention with fused input projections; scale 1/sqrt(D / heads)."""
 
@@ -72,14 +83,20 @@ class Attention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.register_buffer("in_proj_scale", None)
+        self.out_proj = Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def mix(self, fused: Tensor, lengths: Tensor | None = None, columns: int | None = None, always: int | None = None) -> Tensor:
         """Projected [B, L, 3D] -> [B, L, D] before the output projection; lengths [B] hide padding as
         `rtinteract.kernels.attention` has it."""
-        return attention(*attention_split(fused, self.heads, 3), lengths, columns, always).transpose(1, 2).flatten(2)
+        return attention(*attention_split(self.narrow(fused), self.heads, 3), lengths, columns, always).transpose(1, 2).flatten(2)
+
+    def narrow(self, fused: Tensor) -> Tensor:
+        """What attention reads of an int8 layer's projections: bfloat16 on a CPU that multiplies it faster."""
+        quick = self.in_proj_scale is not None and fused.device.type == "cpu" and cpu_has(BF16_FEATURES) and not reference_only()
+        return fused.to(torch.bfloat16) if quick else fused
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Self-attention: x [B, L, D] -> [B, L, D]."""
@@ -87,7 +104,7 @@ class Attention(nn.Module):
 
     def modulated(self, x: Tensor, m: Modulation) -> Tensor:
         """Queries, keys and values [B, L, 3D] of modulated x [B, L, D]."""
-        return modulated_linear(x, m.shift, m.scale, self.in_proj_weight, self.in_proj_bias)
+        return modulated_linear(x, m.shift, m.scale, self.in_proj_weight, self.in_proj_bias, self.in_proj_scale)
 
     def branch(self, m: Modulation) -> Branch:
         """What `rtinteract.kernels.spatio_temporal` takes of this layer."""
@@ -95,7 +112,8 @@ class Attention(nn.Module):
 
     def close(self, mixed: Tensor, gate: Tensor, residual: Tensor) -> Tensor:
         """The output projection of mixed [B, L, D], gated, on the residual [B, L, D]."""
-        return linear_residual(mixed, gate, residual, self.out_proj.weight, self.out_proj.bias)
+        out = self.out_proj
+        return linear_residual(mixed, gate, residual, out.weight, out.bias, out.weight_scale)
 
 
 class FeedForward(nn.Module):
@@ -103,8 +121,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__()
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
+        self.up = Linear(width, hidden)
+        self.down = Linear(hidden, width)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,8 +130,10 @@ class FeedForward(nn.Module):
 
     def modulated(self, x: Tensor, m: Modulation) -> Tensor:
         """x [B, L, D] plus the gated answer to modulated x."""
-        hidden = linear_gelu(x, self.up.weight, self.up.bias, shift=m.shift, scale=m.scale)
-        return linear_residual(F.dropout(hidden, self.dropout, self.training), m.gate, x, self.down.weight, self.down.bias)
+        up, down = self.up, self.down
+        hidden = linear_gelu(x, up.weight, up.bias, up.weight_scale, shift=m.shift, scale=m.scale)
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        return linear_residual(hidden, m.gate, x, down.weight, down.bias, down.weight_scale)
 
 
 class InterMBlock(nn.Module):
@@ -163,7 +183,7 @@ class InterMBlock(nn.Module):
         The parts of one column are padded together, and nothing else reads a padded column: they need no mask.
         """
         batch, tokens, width = people.shape
-        if use_triton(people):
+        if use_triton(people) and self.spatial.in_proj_scale is None:
             return spatio_temporal(people, self.spatial.branch(m.spatial), self.temporal.branch(m.temporal), self.spatial.heads,
                                    parts, columns, lengths)
         by_column = people.unflatten(1, (2, parts, columns)).transpose(2, 3).reshape(batch, tokens, width)
@@ -177,10 +197,13 @@ class InterMBlock(nn.Module):
     def exchange(self, mixed: Tensor, people: Tensor, m: BlockModulation, columns: int, lengths: Tensor | None) -> Tensor:
         """Cross attention: queries from `mixed`, keys and values from the other person's tokens in `people`."""
         batch, tokens, width = people.shape
-        weight, bias, heads = self.cross.in_proj_weight, self.cross.in_proj_bias, self.cross.heads
+        weight, bias, steps, heads = (self.cross.in_proj_weight, self.cross.in_proj_bias, self.cross.in_proj_scale,
+                                      self.cross.heads)
+        ours, theirs = (None, None) if steps is None else (steps[:width], steps[width:])
         asked, told = m.cross_query, m.cross_key
-        query = modulated_linear(mixed, asked.shift, asked.scale, weight[:width], bias[:width]).view(batch * 2, -1, width)
-        memory = modulated_linear(people, told.shift, told.scale, weight[width:], bias[width:])
+        query = modulated_linear(mixed, asked.shift, asked.scale, weight[:width], bias[:width], ours)
+        query = self.cross.narrow(query).view(batch * 2, -1, width)
+        memory = self.cross.narrow(modulated_linear(people, told.shift, told.scale, weight[width:], bias[width:], theirs))
         memory = memory.view(batch, 2, -1, 2 * width).flip(1).view(batch * 2, -1, 2 * width)
         key, value = attention_split(memory, heads, 2)
         each = None if lengths is None else lengths.repeat_interleave(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from rtinteract.container import read_container, write_container
 from rtinteract.errors import CheckpointError, ConfigError
 from rtinteract.features.base import get
 from rtinteract.features.normalize import Normalizer
+from rtinteract.quant import quantized, restored
 from rtinteract.text import TextEncoder, TextHead
 from rtinteract.transformer import InterMTransformer
 
@@ -22,6 +23,8 @@ FORMAT = "rtinteract"
 _OTHERWISE = "published .tar checkpoints go through `rtinteract import-intermask`"
 # Ids, and the statistics and code vectors that decide them, keep full precision whatever the file's dtype.
 _FULL_PRECISION = ("normalizer.", "codec.quantizer.")
+# Beside each int8 tensor of a file lies the step of each of its outputs, under this name.
+_STEP = ".step"
 
 
 @dataclass
@@ -88,18 +91,37 @@ def _tensors(parts: ModelParts, dtype: torch.dtype | None) -> dict[str, torch.Te
     for prefix, module in parts.modules().items():
         for name, tensor in module.state_dict().items():
             key, tensor = f"{prefix}.{name}", tensor.detach().cpu().contiguous()
-            if dtype is not None and tensor.is_floating_point() and not key.startswith(_FULL_PRECISION):
-                tensor = tensor.to(dtype)
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise CheckpointError(f"save_model: expected finite values, got NaN or infinity in {key}"
-                                      + (f" as {dtype}" if dtype is not None else "") + "; nothing was written")
+                raise CheckpointError(f"save_model: expected finite values, got NaN or infinity in {key}; nothing was written")
+            if dtype is not None and tensor.is_floating_point() and not key.startswith(_FULL_PRECISION):
+                if dtype != torch.int8:
+                    tensor = tensor.to(dtype)
+                elif tensor.dim() > 1:
+                    tensor, out[key + _STEP] = quantized(tensor)
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    raise CheckpointError(f"save_model: expected values that {dtype} holds, got larger ones in {key}; nothing "
+                                          "was written")
             out[key] = tensor
     return out
 
 
+def _restored(tensors: dict[str, torch.Tensor], what: str) -> dict[str, torch.Tensor]:
+    """A file's tensors with those in int8 as float32; CheckpointError where int8 and its steps do not go together."""
+    narrow = {key for key, tensor in tensors.items() if tensor.dtype == torch.int8}
+    out = {key: tensor for key, tensor in tensors.items() if key.removesuffix(_STEP) not in narrow}
+    for key in sorted(narrow):
+        weight, step = tensors[key], tensors.get(key + _STEP)
+        if step is None or step.dtype != torch.float32 or step.shape != weight.shape[:1]:
+            got = "none" if step is None else f"{step.dtype} {list(step.shape)}"
+            raise CheckpointError(f"{what}: expected steps float32 {list(weight.shape[:1])} beside int8 {key}, got {got}; "
+                                  "quantise the model again")
+        out[key] = restored(weight, step)
+    return out
+
+
 def save_model(path, parts: ModelParts, *, dtype: torch.dtype | None = None, card: dict | None = None) -> None:
-    """Write a model to ``path``, whole or not at all. ``dtype`` (such as torch.float16) shrinks the weights; ``card``
-    replaces the parts' own. CheckpointError if the parts do not fit their configuration or are not finite."""
+    """Write a model to ``path``, whole or not at all. ``dtype`` (torch.float16, torch.bfloat16 or torch.int8) shrinks the
+    weights; ``card`` replaces the parts' own. CheckpointError if the parts do not fit their configuration or are not finite."""
     c = parts.config
     if parts.codec.config != c.codec or parts.transformer.config != c.transformer:
         raise CheckpointError("save_model: expected codec and transformer of parts.config, got modules of other "
@@ -107,7 +129,9 @@ def save_model(path, parts: ModelParts, *, dtype: torch.dtype | None = None, car
     if (parts.text is None) != (c.text.kind == "none"):
         raise CheckpointError(f"save_model: text.kind is {c.text.kind!r} but the text module is "
                               f"{'missing' if parts.text is None else 'there'}; make them agree")
-    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": json.dumps(to_dict(c)),
+    kept = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION),
+                "config": json.dumps(to_dict(replace(c, precision=kept))),
                 "card": json.dumps(parts.card if card is None else card)}
     if parts.tokenizer is not None:
         metadata["tokenizer"] = parts.tokenizer
@@ -143,7 +167,7 @@ def load_model(path) -> ModelParts:
     except ValueError as error:
         raise CheckpointError(f"{path}: expected a configuration that can be built, got an error ({error})") from error
     parts.tokenizer = metadata.get("tokenizer")
-    modules = parts.modules()
+    tensors, modules = _restored(tensors, str(path)), parts.modules()
     strange = [k for k in tensors if k.split(".", 1)[0] not in modules]
     if strange:
         raise CheckpointError(f"{path}: unexpected {len(strange)} tensors ({some(strange)}); expected only those of "

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from rtinteract.errors import ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
 
 def _check(condition: bool, what: str, expected: str, got) -> None:
@@ -150,7 +151,10 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything a checkpoint says of itself: representation, frame rate, skeleton, and the three parts."""
+    """Everything a checkpoint says of itself: representation, frame rate, skeleton, and the three parts.
+
+    ``precision`` is what a file keeps the weights in: "float32", "float16", "bfloat16" or "int8".
+    """
 
     representation: str = "interhuman"
     codec: CodecConfig = field(default_factory=CodecConfig)
@@ -160,9 +164,11 @@ class ModelConfig:
     skeleton: str = "smpl22"
     window: int = 64
     name: str = "unnamed"
+    precision: str = "float32"
 
     def __post_init__(self):
         c, t = self.codec, self.transformer
+        _check(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         _check(c.codes == t.codes, "transformer.codes", f"the codec's {c.codes}", t.codes)
         _check(c.parts == t.parts, "transformer.parts", f"the codec's {c.parts} body parts", t.parts)
         _check(self.text.kind == "none" or self.text.width == t.condition, "transformer.condition",

@@ -33,8 +33,9 @@ def load(path: str | Path | None = None, device: str = "auto", precision: str = 
          clip: str | Path | None = None, bank: str | Path | None = None) -> Model:
     """A model from a .safetensors file; without a path, the one that ships with the package.
 
-    ``device`` is "auto" (a GPU if torch sees one), or a torch device. ``precision`` is "float32", "bfloat16", or "auto":
-    bfloat16 on a processor that is faster at it, else float32 (`rtinteract doctor` says which and why).
+    ``device`` is "auto" (a GPU if torch sees one), or a torch device. ``precision`` is "float32", "bfloat16", "int8", or
+    "auto": what this processor is fastest at with a model of this width, else float32 (`rtinteract doctor` says which and why).
+    Any file runs in any precision.
 
     A published model reads its prompts through CLIP: ``clip`` is the folder of ViT-L/14@336px (model.safetensors,
     tokenizer.json, config.json), ``bank`` a file of `rtinteract prompts export`, whose prompts need no CLIP. Without them the
@@ -49,13 +50,16 @@ def load(path: str | Path | None = None, device: str = "auto", precision: str = 
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device: {device!r} cannot be used ({error}); give 'auto', 'cpu' or an existing GPU") from error
-    dtype, _ = choose(precision, where)
+    # A wrong name is told before the file is read.
+    choose(precision, where)
     if path is None:
         shipped = resources.files("rtinteract") / "assets" / SHIPPED
         if not shipped.is_file():
             raise CheckpointError(f"the shipped model {shipped} is missing; reinstall the package or give a path to load()")
         path = Path(str(shipped))
-    model = Model(load_model(path), where, dtype)
+    parts = load_model(path)
+    dtype, _ = choose(precision, where, parts.config.transformer.width)
+    model = Model(parts, where, dtype)
     _give_text(model, clip, bank)
     return model
 

@@ -21,7 +21,8 @@ from rtinteract.features.canonical import Frame, frame_of, from_frame, to_frame
 from rtinteract.feet import plant_feet
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.placement import compose, describe_pair
-from rtinteract.precision import narrowed
+from rtinteract.precision import beside_int8, narrowed
+from rtinteract.quant import int8_transformer
 from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
 
 # Columns from which on the codec may run in its narrow type.
@@ -80,15 +81,18 @@ class Poses:
 class Pipeline:
     """A model at work on a device: poses in the canonical frame to codes and back, and the transformer that fills codes.
 
-    The networks run in ``dtype``; ``parts`` keep theirs.
+    The networks run in ``dtype``; ``parts`` keep theirs. torch.int8 means the transformer's products, the codec stays in a float
+    type: its convolutions are faster there.
     """
 
     def __init__(self, parts: ModelParts, device: torch.device, dtype: torch.dtype = torch.float32):
         self.parts = parts
         self.device = device
         self.representation = base.get(parts.config.representation)
-        self.codec, self.normalizer = narrowed(parts.codec, dtype, ("quantizer",)), parts.normalizer
-        self.transformer = narrowed(parts.transformer, dtype, ("prior",))
+        int8 = dtype == torch.int8
+        self.codec = narrowed(parts.codec, beside_int8(device) if int8 else dtype, ("quantizer",))
+        self.normalizer = parts.normalizer
+        self.transformer = int8_transformer(parts.transformer) if int8 else narrowed(parts.transformer, dtype, ("prior",))
         self.stride = parts.config.codec.frames_per_column
         self.own_frames = parts.config.transformer.placement
         self.graphs = Graphs()

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from rtinteract.errors import ConfigError
-from rtinteract.kernels.backend import reference_only
+from rtinteract.kernels.backend import BF16_FEATURES, INT8_FEATURES, cpu_has, reference_only
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+# Transformer width from which on int8 is faster than bfloat16 on a CPU that sums int8 products: in narrower layers, rounding the
+# activations costs what the products save (README of benches).
+INT8_WIDTH = 256
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -19,14 +22,14 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrix products are faster than float32 there (tensor cores, AMX, AVX-512 BF16)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    if device.type != "cpu":
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(k, False) for k in ("amx_bf16", "avx512_bf16"))
+    return device.type == "cpu" and cpu_has(BF16_FEATURES)
 
 
-def choose(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The type for ``precision`` ("auto", "float32" or "bfloat16") on a device, and why. ConfigError for another name."""
+def choose(precision: str, device: torch.device, width: int | None = None) -> tuple[torch.dtype, str]:
+    """The type for ``precision`` ("auto", "float32", "bfloat16" or "int8") on a device, and why. ConfigError for another name.
+
+    ``width`` is the transformer's, None for a narrow one. int8 stands for the transformer's products; see `beside_int8`.
+    """
     if precision != "auto":
         if precision not in PRECISIONS:
             raise ConfigError(f"precision: expected 'auto', {' or '.join(map(repr, PRECISIONS))}, got {precision!r}")
@@ -35,9 +38,16 @@ def choose(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float32, "RTI_BACKEND=reference asks for the plain path"
     if device.type != "cpu":
         return torch.float32, "the only one measured on a GPU so far"
+    if width is not None and width >= INT8_WIDTH and cpu_has(INT8_FEATURES):
+        return torch.int8, f"this processor sums int8 products (VNNI or AMX) and the transformer is {INT8_WIDTH} wide or more"
     if has_fast_bfloat16(device):
         return torch.bfloat16, "this processor multiplies bfloat16 matrices faster (AVX512-BF16 or AMX)"
     return torch.float32, "this processor has no fast bfloat16"
+
+
+def beside_int8(device: torch.device) -> torch.dtype:
+    """The type of what stays in a float type where the transformer is int8: the codec."""
+    return torch.bfloat16 if device.type == "cpu" and has_fast_bfloat16(device) and not reference_only() else torch.float32
 
 
 def narrowed(net: Net, dtype: torch.dtype, keep: tuple[str, ...] = ()) -> Net:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rtinteract.blocks import AdaLN, BlockModulation, InterMBlock, Modulation
+from rtinteract.blocks import AdaLN, BlockModulation, InterMBlock, Linear, Modulation
 from rtinteract.config import TransformerConfig
 from rtinteract.errors import RtInteractError
 from rtinteract.kernels.linear import linear_gelu, modulated_linear
@@ -48,9 +48,9 @@ class InterMTransformer(nn.Module):
         self.input = nn.Linear(config.code_dim, width)
         self.condition = nn.Linear(config.condition, width)
         self.blocks = nn.ModuleList(InterMBlock(width, config.heads, config.ff, config.dropout) for _ in range(config.layers))
-        self.output_dense = nn.Linear(width, width)
+        self.output_dense = Linear(width, width)
         self.output_adaln = AdaLN(width, 2)
-        self.output = nn.Linear(width, config.codes)
+        self.output = Linear(width, config.codes)
         if config.placement:
             self.placement = nn.Linear(WIDTH, width)
             self.prior = PlacementPrior(config.condition)
@@ -103,9 +103,9 @@ class InterMTransformer(nn.Module):
         x = x[:, :-1]
         if last is not None:
             x = x.unflatten(1, (2 * parts, columns))[:, :, columns - last:].flatten(1, 2)
-        x = linear_gelu(x, self.output_dense.weight, self.output_dense.bias)
-        end = modulations.output
-        logits = modulated_linear(x, end.shift, end.scale, self.output.weight, self.output.bias)
+        dense, output, end = self.output_dense, self.output, modulations.output
+        x = linear_gelu(x, dense.weight, dense.bias, dense.weight_scale)
+        logits = modulated_linear(x, end.shift, end.scale, output.weight, output.bias, output.weight_scale)
         return logits.view(batch, 2, parts, -1, self.config.codes)
 
     def embed(self, codes: Tensor, placement: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ import logging
 import typer
 
 import rtinteract
-from rtinteract.cli import demo, doctor, infer, live, prompts, tools, train
+from rtinteract.cli import demo, doctor, infer, live, prompts, quantize, tools, train
 
 
 class _Plain(logging.Formatter):
@@ -50,4 +50,5 @@ app.command("import-intermask")(tools.import_intermask)
 app.command("import-clip")(tools.import_clip)
 app.add_typer(prompts.prompts_app, name="prompts")
 app.command()(tools.view)
+app.command()(quantize.quantize)
 app.command()(doctor.doctor)

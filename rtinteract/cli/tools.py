@@ -53,7 +53,7 @@ def import_clip(folder: Path = typer.Argument(..., help="A folder with pytorch_m
     typer.echo(f"wrote {file} ({file.stat().st_size / 2**20:.0f} MiB) and what lies beside it; give it as --clip {out}")
 
 
-def _people_of(path: Path, skeleton: Path | None, units: str | None) -> list[Motion]:
+def people_of(path: Path, skeleton: Path | None, units: str | None) -> list[Motion]:
     """Everybody in a motion file: our own .npz and .glb may hold more than one person."""
     suffix = stem_and_suffix(path)[1]
     if suffix == ".npz":
@@ -80,6 +80,6 @@ def view(files: list[Path] = typer.Argument(..., help="Motion files, shown toget
     check_outputs([target], *files)
     if target.suffix.lower() not in (".png", ".gif", ".mp4"):
         raise MotionError(f"{target}: expected a picture, .png, .gif or .mp4, got {target.suffix!r}; rename it")
-    motions = [m for f in files for m in _people_of(f, skeleton, units)]
+    motions = [m for f in files for m in people_of(f, skeleton, units)]
     write_motion(target, motions)
     typer.echo(f"wrote {target}: {len(motions)} {'person' if len(motions) == 1 else 'people'}, {motions[0].seconds:.1f} s")
