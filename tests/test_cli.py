@@ -17,7 +17,8 @@ from rtinteract.motion import read_motion, write_motion
 from rtinteract.motion.archive import read_people
 from rtinteract.motion.gltf import read_gltf
 
-COMMANDS = (["demo"], ["react"], ["generate"], ["stream"], ["view"], ["doctor"], ["import-intermask"], ["evaluate"],
+COMMANDS = (["demo"], ["react"], ["generate"], ["stream"], ["view"], ["doctor"], ["import-intermask"], ["import-clip"],
+            ["evaluate"], ["prompts", "export"],
             ["train", "codec"], ["train", "text"], ["train", "transformer"], ["train", "assemble"], ["data", "compose"],
             ["data", "inspect"])
 
@@ -145,7 +146,7 @@ def test_help_teaches_with_an_example(work, monkeypatch, capsys):
     for name in COMMANDS:
         done = here(monkeypatch, capsys, *name, "--help")
         assert done.code == 0 and "Example: rtinteract " + " ".join(name) in done.out, name
-    for group in ([], ["train"], ["data"]):
+    for group in ([], ["train"], ["data"], ["prompts"]):
         done = here(monkeypatch, capsys, *group)
         assert done.code in (0, 2) and "Usage" in done.out + done.err
 

@@ -53,7 +53,8 @@ def test_everything_imported_is_asked_for(tmp_path):
                 yield from (name.split(".")[0] for name in found)
 
     own = {p.stem for folder in ("tests", "benches") for p in (ROOT / folder).rglob("*.py")}
-    own |= {"rtinteract", "imageio_ffmpeg", "setuptools"}
+    # transformers only makes tests/data/clip, by hand: it would weigh more than all else that the tests install.
+    own |= {"rtinteract", "imageio_ffmpeg", "setuptools", "transformers"}
     for folders, extras in ((("rtinteract", "kernels"), ("demo",)), (("training", "rtinteract"), ("train", "demo")),
                             (("tests", "benches", "training"), ("test",))):
         missing = {names.get(n, n) for n in imported(*folders) if n not in sys.stdlib_module_names | own} - required(*extras)
