@@ -107,7 +107,8 @@ class TransformerStage(Stage):
         self.representation = base.get(self.name)
         if not held_out:
             pairs, held_out = pairs[:-max(1, len(pairs) // 20)], pairs[-max(1, len(pairs) // 20):]
-        self.clips, self.pools = (pairs, held_out), (Pool.of_pairs(pairs), Pool.of_pairs(held_out))
+        self.clips, self.pools = (pairs, held_out), tuple(
+            Pool.of_pairs(side, self.representation.turned) for side in (pairs, held_out))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(loop.seed)
             encoder, transformer = self._fresh(text_file) if start is None else self._begun(start)

@@ -15,6 +15,7 @@ from rtinteract.cli.infer import DEVICE, MODEL
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.model import load
+from rtinteract.motion.atomic import replacing
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model from scratch: codec, then text, then transformer, then "
                         "assemble.\n\nEach stage resumes where it was stopped (Ctrl-C, kill, power cut) when it is started "
@@ -24,7 +25,12 @@ data_app = typer.Typer(no_args_is_help=True, help="Compose pairs from solo motio
 
 MOCAP = typer.Option(..., help="Folder of solo motion capture: .bvh, .amc/.asf, rotation-vector text; .xz and .gz too.")
 OUT = typer.Option(..., "--out", "-o", help="Folder of the run; a run found there is continued.")
-PAIRS = typer.Option(None, help="Folder of composed pairs (rtinteract data compose).")
+_LAYOUTS = ("Folder of two-person data: InterHuman, Inter-X, motion files two by two (walk.a.bvh, walk.b.bvh), or composed pairs "
+            "(rtinteract data compose)")
+PAIRS = typer.Option(None, help=f"{_LAYOUTS}.")
+NEEDED_PAIRS = typer.Option(..., help=f"{_LAYOUTS}.")
+KIND = typer.Option("auto", help="Layout of that folder: interhuman, interx, pairs (motion files), composed; auto looks.")
+SMPLX = typer.Option(None, help="SMPLX_NEUTRAL.npz, or a folder of SMPL-X model files: the bodies of Inter-X.")
 CONFIG = typer.Option(None, help="JSON with values that replace the defaults, nested as --show-config prints them.")
 START = typer.Option(None, help="A codec.safetensors whose weights and statistics to begin with.")
 MINUTES = typer.Option(None, help="Stop after so many minutes of training.")
@@ -63,6 +69,15 @@ SHOW_TEXT = _show("text", "TextTraining")
 SHOW_TRANSFORMER = _show("transformer", "TransformerTraining")
 
 
+def _pairs(folder: Path | None, kind: str, smplx: Path | None, cache: Path, held_out: bool = False):
+    """The training clips of a two-person folder, or its held-out ones; None without a folder, or without such clips."""
+    if folder is None:
+        return None
+    datasets = _training("datasets")
+    load = datasets.load_held_out if held_out else datasets.load_two_person
+    return load(folder, kind, cache=cache, smplx=smplx)
+
+
 def _said(result) -> None:
     typer.echo(f"{result.reason}: {result.steps} steps in {result.minutes:.1f} min -> {result.file}")
     for name, value in result.metrics.items():
@@ -70,23 +85,31 @@ def _said(result) -> None:
 
 
 @train_app.command()
-def codec(mocap: Path = MOCAP, out: Path = OUT, pairs: Path = PAIRS, start: Path = START,
+def codec(mocap: Path = typer.Option(None, help="Folder of solo motion capture: .bvh, .amc/.asf, rotation-vector text; .xz and "
+                                     ".gz too."),
+          out: Path = OUT, pairs: Path = PAIRS, kind: str = KIND, smplx: Path = SMPLX, start: Path = START,
           config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
           show_config: bool = SHOW_CODEC) -> None:
-    """Train the motion codec on solo clips, and on the people of pairs where given.
+    """Train the motion codec on solo clips, on the people of pairs, or on both.
 
     Example: rtinteract train codec --mocap mocap --pairs pairs --out runs/codec --minutes 120
+
+    On InterHuman alone: rtinteract train codec --pairs InterHuman --config codec.json --out runs/codec
     """
-    stage = _training("codec")
+    if mocap is None and pairs is None:
+        raise ConfigError("train codec: expected --mocap, --pairs or both, got neither; give data to train on")
+    stage, cache = _training("codec"), cache or out / "cache"
     settings = _configured(stage.CodecTraining, config)
-    clips = _training("solo").load_corpus(mocap, cache=cache or out / "cache")
-    loaded = _training("pairs").load_pairs(pairs) if pairs else None
-    _said(stage.train_codec(settings, clips, loaded, out=out, start=start, steps=steps, minutes=minutes, threads=threads))
+    clips = _training("solo").load_corpus(mocap, cache=cache) if mocap else []
+    loaded, held_out = (_pairs(pairs, kind, smplx, cache, held_out=side) for side in (False, True))
+    body = _training("smplx").Bodies(smplx).mean() if smplx else None
+    _said(stage.train_codec(settings, clips, loaded, out=out, start=start, held_out=held_out, body=body, steps=steps,
+                            minutes=minutes, threads=threads))
 
 
 @train_app.command()
-def text(pairs: Path = typer.Option(..., help="Folder of composed pairs."), out: Path = OUT, config: Path = CONFIG,
-         minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
+def text(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT, config: Path = CONFIG,
+         minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
          show_config: bool = SHOW_TEXT) -> None:
     """Train the tokenizer and the text encoder on the texts of pairs.
 
@@ -96,29 +119,33 @@ def text(pairs: Path = typer.Option(..., help="Folder of composed pairs."), out:
     """
     stage = _training("text")
     settings = _configured(stage.TextTraining, config)
-    clips = _training("pairs").load_pairs(pairs)
+    clips = _pairs(pairs, kind, smplx, cache or out / "cache")
     _said(stage.train_text(settings, clips, out=out, steps=steps, minutes=minutes, threads=threads))
 
 
 @train_app.command()
 def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `train codec`."),
-                pairs: Path = typer.Option(..., help="Folder of composed pairs."), out: Path = OUT,
-                held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it a twentieth of --pairs."),
+                pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT,
+                held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it the val or test split of "
+                                              "--pairs, where there is none a twentieth of it."),
                 text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."),
                 start: Path = typer.Option(None, help="A transformer.safetensors whose weights and words to begin with."),
                 config: Path = CONFIG,
-                minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
+                minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
                 show_config: bool = SHOW_TRANSFORMER) -> None:
     """Train the Inter-M transformer and its text encoder on pairs seen through a frozen codec.
 
     Example: rtinteract train transformer --codec runs/codec/codec.safetensors --pairs pairs --held-out heldout
     --text runs/text/text.safetensors --out runs/transformer --minutes 120
     """
-    stage, pair_files = _training("transformer"), _training("pairs")
+    stage, cache = _training("transformer"), cache or out / "cache"
     settings = _configured(stage.TransformerTraining, config)
+    chosen, its_kind = (held_out, "auto") if held_out else (pairs, kind)
+    # A folder to validate on that has no splits is held out as a whole.
+    validated = _pairs(chosen, its_kind, smplx, cache, held_out=True) or _pairs(held_out, "auto", smplx, cache)
     _said(stage.train_transformer(
-        settings, codec, pair_files.load_pairs(pairs), out=out, held_out=pair_files.load_pairs(held_out) if held_out else None,
-        text_file=text, start=start, steps=steps, minutes=minutes, threads=threads))
+        settings, codec, _pairs(pairs, kind, smplx, cache), out=out, held_out=validated, text_file=text,
+        start=start, steps=steps, minutes=minutes, threads=threads))
 
 
 @train_app.command()
@@ -172,12 +199,29 @@ def compose(mocap: Path = MOCAP,
 
 
 @data_app.command()
-def inspect(folder: Path = typer.Argument(..., help="A folder of motion capture, or of composed pairs.")) -> None:
-    """Say what a folder holds: clips, minutes, kinds or splits, and what could not be used.
+def inspect(folder: Path = typer.Argument(..., help="A folder of two-person data (InterHuman, Inter-X, motion files two by two, "
+                                          "composed pairs), or of solo motion capture."),
+            kind: str = typer.Option("auto", help="Its layout: interhuman, interx, pairs, composed, solo; auto looks."),
+            smplx: Path = SMPLX,
+            report: Path = typer.Option(None, help="Also write everything that is missing or broken, by name, to this .json.")
+            ) -> None:
+    """Say what a folder holds: clips, minutes, kinds or splits, and what is missing, broken or could not be used.
 
-    Example: rtinteract data inspect mocap
+    Example: rtinteract data inspect InterHuman --report missing.json
     """
-    if (folder / "index.json").is_file():
+    datasets = _training("datasets")
+    kind = datasets.detect(folder) if kind == "auto" else kind
+    if kind not in ("composed", "solo"):
+        if report:
+            check_folder(report)
+        found = datasets.inspect_folder(folder, kind, smplx)
+        typer.echo("\n".join(found.lines()))
+        if report:
+            with replacing(report) as beside:
+                beside.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+            typer.echo(f"wrote {report}")
+        return
+    if kind == "composed":
         clips = _training("pairs").load_pairs(folder)
         typer.echo(f"{len(clips)} pairs, {sum(len(c) for c in clips) / 1800:.1f} min")
         for kind in sorted({c.kind for c in clips}):
