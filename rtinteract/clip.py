@@ -110,7 +110,7 @@ class ClipTokenizer:
 
     def __init__(self, path: Path):
         if not path.is_file():
-            raise CheckpointError(f"{path}: expected CLIP's tokenizer, got nothing there; put {WANTED} there")
+            raise CheckpointError(f"{path}: expected CLIP's tokenizer, got nothing there; give {WANTED}")
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception for every fault of the file
@@ -183,7 +183,7 @@ def _weights_of(folder: Path) -> Path:
         raise CheckpointError(f"{file}: expected the weights, got only pytorch_model.bin; turn it into a folder that can be read "
                               f"with `rtinteract import-clip {folder} --out FOLDER`")
     if not file.is_file():
-        raise CheckpointError(f"{file}: expected the weights, got nothing there; put {WANTED} there")
+        raise CheckpointError(f"{file}: expected the weights, got nothing there; give {WANTED}")
     check_container(file, f"take {WANTED}")
     return file
 

@@ -261,8 +261,9 @@ class PromptEncoder:
             return (f"text: {text!r:.60} is not among the {len(self._given)} prompts given{nearest}; use one of them, add it "
                     "with `rtinteract prompts export`, or give a CLIP folder")
         return (f"text: this model reads CLIP ViT-L/14@336px features, which {text!r:.60} needs and nothing gives. Put "
-                "model.safetensors, tokenizer.json and config.json of openai/clip-vit-large-patch14-336 in a folder and give it "
-                "(load(..., clip=FOLDER), --clip FOLDER, RTI_CLIP=FOLDER), give a prompt bank that holds the prompt (bank=FILE, "
+                "model.safetensors, tokenizer.json and config.json of openai/clip-vit-large-patch14-336 in a folder (of a "
+                "pytorch_model.bin, `rtinteract import-clip` makes one) and give it (load(..., clip=FOLDER), --clip FOLDER, "
+                "RTI_CLIP=FOLDER), give a prompt bank that holds the prompt (bank=FILE, "
                 "--bank FILE, RTI_BANK=FILE), give its condition with put(), or leave the text out")
 
 

@@ -142,7 +142,7 @@ def test_wrong_width():
 
 
 @pytest.mark.parametrize("name, content, message", [
-    ("model.safetensors", None, "expected the weights, got nothing there; put a folder of CLIP ViT-L/14@336px"),
+    ("model.safetensors", None, "expected the weights, got nothing there; give a folder of CLIP ViT-L/14@336px"),
     ("model.safetensors", FOLDER.joinpath("model.safetensors").read_bytes()[:-100], "cut short"),
     ("model.safetensors", b"version https://git-lfs", "another kind of file"),
     ("tokenizer.json", None, "expected CLIP's tokenizer, got nothing there"),
