@@ -14,7 +14,7 @@ STRUCTS = {
     "rti_skeleton_desc": (96, {"axes": 4, "preset": 8, "metres_per_unit": 20, "names": 24, "rest_rotations": 48, "basis": 56}),
     "rti_pose": (32, {"joint_count": 4, "root": 8, "rotations": 24}),
     "rti_session_desc": (88, {"actor": 8, "prompt": 24, "seed": 32, "window": 40, "flags": 56, "blend_s": 60, "idle": 72}),
-    "rti_pull_info": (72, {"state": 4, "plan": 8, "plan_age_s": 16, "root_delta": 24, "root_turn": 36, "penetration": 56}),
+    "rti_pull_info": (64, {"state": 4, "plan": 8, "plan_age_s": 16, "root_delta": 24, "root_turn": 36, "penetration": 56}),
     "rti_stats": (192, {"state": 4, "pushed": 8, "fallbacks": 88, "push_us": 96, "reaction_us": 168}),
 }
 
@@ -57,7 +57,8 @@ class SessionDesc(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_uint32), ("abi_version", ctypes.c_uint32), ("actor", ctypes.c_void_p),
                 ("reactor", ctypes.c_void_p), ("prompt", ctypes.c_char_p), ("seed", ctypes.c_uint64),
                 ("frames", ctypes.c_int32 * 4), ("flags", ctypes.c_uint32), ("seconds", ctypes.c_float * 3),
-                ("idle", ctypes.c_void_p), ("idle_count", ctypes.c_int32), ("reserved", ctypes.c_int32), ("of_a_newer_header", ctypes.c_uint64)]
+                ("idle", ctypes.c_void_p), ("idle_count", ctypes.c_int32), ("reserved", ctypes.c_int32),
+                ("of_a_newer_header", ctypes.c_uint64)]
 
 
 def create(library, **fields):

@@ -134,7 +134,7 @@ public:
 
     std::int32_t open(std::uint64_t session, const rti::Settings& s, std::string& why) noexcept override {
         return guarded(why, RTI_E_PLANNER, [&] {
-            return host_.attr("open")(session, s.seed, s.window, s.horizon, s.hop, s.iterations).cast<std::int32_t>();
+            return host_.attr("open")(session, s.seed, s.window, s.horizon, s.hop, s.iterations, s.prompt).cast<std::int32_t>();
         });
     }
 

@@ -177,13 +177,12 @@ ModelPose idle_pose(const rti_pose& pose, const Retarget& map) {
 SessionConfig config_of(const rti_session_desc& d, const Retarget& reactor) {
     check_lengths(d);
     SessionConfig config;
-    config.settings = {d.seed, d.window, d.horizon, d.hop, d.iterations};
+    config.settings = {d.seed, d.window, d.horizon, d.hop, d.iterations, text_of(d.prompt)};
     config.policy.hop_s = (d.hop ? d.hop : 4) / kFps;
     config.policy.blend_s = d.blend_s;
     config.policy.settle_s = d.settle_s;
     config.policy.idle_after_s = d.idle_after_s;
     config.flags = d.flags;
-    config.prompt = text_of(d.prompt);
     for (std::int32_t i = 0; i < d.idle_count; ++i) {
         require(d.idle[i].struct_size == sizeof(rti_pose), "session.idle: expected poses made with RTI_POSE_INIT", RTI_E_VERSION);
         config.policy.idle.push_back(idle_pose(d.idle[i], reactor));

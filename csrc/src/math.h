@@ -66,19 +66,25 @@ inline Quat from_axis_angle(Vec3 axis, float angle) noexcept {
     return {std::cos(0.5f * angle), axis.x * s, axis.y * s, axis.z * s};
 }
 
-// The rotation of a rotation vector: axis times angle in radians.
+// The rotation of a rotation vector: axis times angle in radians. Its series serve up to a radian, where both are exact to a float.
 inline Quat exp(Vec3 v) noexcept {
-    const float angle = length(v);
-    if (angle < 1e-4f) return normalize(Quat{1, 0.5f * v.x, 0.5f * v.y, 0.5f * v.z});
-    return from_axis_angle(v * (1 / angle), angle);
+    const float n2 = dot(v, v);
+    if (n2 > 1) {
+        const float angle = std::sqrt(n2);
+        return from_axis_angle(v * (1 / angle), angle);
+    }
+    const float h2 = 0.25f * n2;
+    const float s = 0.5f * (1 - h2 / 6 * (1 - h2 / 20 * (1 - h2 / 42)));
+    return {1 - h2 / 2 * (1 - h2 / 12 * (1 - h2 / 30)), v.x * s, v.y * s, v.z * s};
 }
 
 // The rotation vector of a unit quaternion, the short way round: its length is at most pi.
 inline Vec3 log(Quat q) noexcept {
     if (q.w < 0) q = -q;
     const Vec3 u{q.x, q.y, q.z};
-    const float s = length(u);
-    if (s < 1e-6f) return u * 2;
+    const float s2 = dot(u, u);
+    if (s2 < 0.04f) return u * (2 + s2 * (1.0f / 3 + s2 * (3.0f / 20 + s2 * (5.0f / 56))));
+    const float s = std::sqrt(s2);
     return u * (2 * std::atan2(s, q.w) / s);
 }
 

@@ -18,6 +18,7 @@ constexpr int kMaxHop = 32;
 struct Settings {
     std::uint64_t seed = 0;
     int window = 0, horizon = 0, hop = 0, iterations = 0;
+    std::string prompt;
 };
 
 // One session's share of a hop: poses of the average body in, of the same body out. The planner reads the upper part and fills the lower.

@@ -24,7 +24,6 @@ struct SessionConfig {
     Settings settings;
     LatePolicy policy;
     std::uint32_t flags = 0;
-    std::string prompt;
 };
 
 // One person's skeleton as the engine has it.

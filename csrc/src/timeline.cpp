@@ -127,7 +127,6 @@ State Timeline::show(double time_s, ModelPose& out) noexcept {
         seam();
     }
     inertia_.apply(out, dt);
-    for (Quat& q : out.local) q = normalize(q);
     lap_ = lap_now;
     switched_ = false;
     count(state);
