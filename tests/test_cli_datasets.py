@@ -74,6 +74,11 @@ def test_interhuman_alone_trains_every_stage(tmp_path, command):
                    tmp_path / "transformer", "--config", config(tmp_path / "m.json", TRANSFORMER))
     assert done.code == 0 and "random_loss" in done.out, done
     assert {p: p.stat().st_mtime_ns for p in cache.rglob("*.f32")} == kept
+    done = command("train", "assemble", "--codec", codec, "--transformer", tmp_path / "transformer" / "transformer.safetensors",
+                   "--window", 64, "--out", tmp_path / "model.safetensors")
+    assert done.code == 0, done
+    done = command("evaluate", "-m", tmp_path / "model.safetensors", "--pairs", data, "--out", tmp_path / "evaluation")
+    assert done.code == 0 and json.loads((tmp_path / "evaluation" / "report.json").read_text())["reactions"]["pairs"] == 1, done
 
 
 def test_interx_trains_a_codec_with_the_users_body(tmp_path, command, caplog):

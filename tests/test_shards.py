@@ -2,6 +2,7 @@
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -100,6 +101,33 @@ def test_a_changed_data_set_is_read_again(data, tmp_path, caplog):
     source = Counted(data)
     same(built(tmp_path / "y", source, "train", names), load_two_person(data))
     assert source.taken == names
+
+
+def test_ranks_that_ask_at_once_build_once(data, tmp_path):
+    names = InterHumanSource(data).splits()["train"]
+    sources = [Counted(data) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda source: built(tmp_path / "x", source, "train", names), sources))
+    assert sorted(len(s.taken) for s in sources) == [0, 0, len(names)]
+    same(found[0], found[1])
+    same(found[1], found[2])
+
+
+def test_a_cache_does_not_depend_on_how_the_folder_was_written(data, tmp_path, monkeypatch):
+    load_two_person(data, cache=tmp_path / "cache")
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.f32")}
+    monkeypatch.chdir(tmp_path)
+    load_two_person("data", cache="cache")
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.f32")} == kept and len(kept) == 3
+
+
+def test_an_unfinished_cache_that_lost_frames_says_what_to_delete(data, tmp_path):
+    names = InterHumanSource(data).splits()["train"]
+    with pytest.raises(KeyboardInterrupt):
+        built(tmp_path / "x", Counted(data, most=3), "train", names)
+    os.truncate(tmp_path / "x.part" / "root.f32", 100)
+    with pytest.raises(MotionError, match="of an unfinished cache, got 100; delete the folder"):
+        built(tmp_path / "x", InterHumanSource(data), "train", names)
 
 
 def test_damage_is_found_and_says_what_to_delete(data, tmp_path):

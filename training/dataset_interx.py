@@ -118,7 +118,8 @@ class InterXSource(Source):
 
     def settings(self):
         """The model files, which decide the places."""
-        return [] if self.bodies is None else [[str(f), f.stat().st_size] for f in self.bodies.files.values()]
+        files = self.bodies.files.values() if self.bodies is not None else ()
+        return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
 
     def files(self, name):
         """The motion and the annotation."""

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from rtinteract.training.codec import reconstruction_error
+from rtinteract.training.datasets import load_two_person
 from rtinteract.training.evaluate_figures import Case, contact_summary, measure, stand_in, still, summary, versus
 from rtinteract.training.evaluate_real import read_pair, real_section
 from rtinteract.training.evaluate_report import markdown, write_pictures
-from rtinteract.training.pairs import PairClip, load_pairs
+from rtinteract.training.pairs import PairClip
 from rtinteract.training.solo import SoloClip, load_corpus
 from tqdm import tqdm
 
@@ -42,7 +43,8 @@ def evaluate(model: Model, *, solo: Path | None = None, pairs: Path | None = Non
     """Evaluate ``model`` on what is given; writes ``out``/report.json, report.md and pictures, and returns the report.
 
     ``solo``: a folder of motion capture, of which the held-out clips (split "test") are used; ``cache`` as `load_corpus` takes
-    it. ``pairs``: a folder of PairClips composed from held-out clips. ``real_pair``: the files of a real actor and reactor.
+    it. ``pairs``: a folder of PairClips composed from held-out clips, or a two-person data set, whose test split is used.
+    ``real_pair``: the files of a real actor and reactor.
     Whatever is not given, or cannot be done with this model, stands in the report under "left_out". ``limit`` bounds the
     number of clips and of pairs, ``stream_limit`` the pairs that are also streamed, hop by hop; ``text`` also evaluates with
     each pair's text. Same seed, same numbers (times apart).
@@ -71,7 +73,7 @@ def evaluate(model: Model, *, solo: Path | None = None, pairs: Path | None = Non
     if pairs is None:
         left_out.append("reactions and streaming: no folder of held-out pairs was given")
     else:
-        cases = _cases(load_pairs(pairs), limit, left_out)
+        cases = _cases(load_two_person(pairs, split="test", cache=cache), limit, left_out)
         report |= pair_sections(model, cases, text=text, seed=seed, left_out=left_out, progress=progress, scenes=scenes,
                                 done=done, stream_limit=stream_limit)
     if real_pair is None:

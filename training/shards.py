@@ -93,7 +93,7 @@ def signature(source: Source, split: str, names: list[str]) -> str:
             if path not in stats:
                 about = path.stat() if path.is_file() else None
                 stats[path] = [] if about is None else [about.st_size, about.st_mtime_ns]
-            digest.update(json.dumps([name, str(path), *stats[path]]).encode())
+            digest.update(json.dumps([name, os.path.relpath(path, source.folder), *stats[path]]).encode())
     return digest.hexdigest()
 
 

@@ -237,7 +237,8 @@ def inspect(folder: Path = typer.Argument(..., help="A folder of two-person data
 
 def evaluate(model: Path = MODEL, device: str = DEVICE,
              mocap: Path = typer.Option(None, help="Folder of solo motion capture: the codec on its held-out clips."),
-             pairs: Path = typer.Option(None, help="Folder of held-out composed pairs (data compose --split test)."),
+             pairs: Path = typer.Option(None, help="Folder of held-out composed pairs (data compose --split test), or a "
+                                         "two-person data set, whose test split is used."),
              actor: Path = typer.Option(None, help="A real actor's file ..."),
              reactor: Path = typer.Option(None, help="... and the real reactor's."),
              out: Path = typer.Option("evaluation", "--out", "-o", help="Folder for report.json, report.md and pictures."),
