@@ -173,7 +173,9 @@ int main(int argc, char **argv) {
         }
     }
     for (i = 0; i < NPCS && model; ++i)
-        if (rti_session_warmup(npcs[i], 120) != RTI_OK) {
+        if (rti_session_warmup(npcs[i], 120) == RTI_NOT_READY) {
+            printf("warm-up: not ready yet\n");
+        } else if (rti_session_warmup(npcs[i], 0) < 0) {
             rti_last_error(error, sizeof error);
             printf("warm-up: %s\n", error);
             break;

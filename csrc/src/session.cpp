@@ -30,7 +30,6 @@ Session::Session(std::uint64_t id, Person actor, Person reactor, SessionConfig c
       placed_poses_(3 + 4 * static_cast<std::size_t>(reactor_.map->joints()), 4), timeline_(config_.policy) {
     seen_.values.resize(std::max(pushed_poses_.floats(), placed_poses_.floats()));
     popped_.values.resize(seen_.values.size());
-    good_.root = {0, 0.96f, 0};
     hop_.session = id_;
 }
 

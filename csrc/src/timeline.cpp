@@ -8,20 +8,36 @@ namespace {
 
 // Frames before its first that a plan is carried back.
 constexpr double kLead = 2;
+// The velocity a plan ends with is the mean over so many frames, and no faster: carried on, a quick twitch would twist the body.
+constexpr int kLast = 4;
+constexpr float kSettleSpeed = 2, kSettleTurn = 4;
+
+// Upright at the origin, arms down.
+ModelPose standing() noexcept {
+    ModelPose pose;
+    pose.root = {0, 0.94f, 0};
+    pose.local[kLeftShoulder] = from_axis_angle({0, 0, 1}, -1.3f);
+    pose.local[kRightShoulder] = from_axis_angle({0, 0, 1}, 1.3f);
+    return pose;
+}
 
 }  // namespace
 
 void Plan::finish() noexcept {
     const ModelPose& last = pose[frames - 1];
-    const ModelPose& before = pose[std::max(0, frames - 2)];
-    const auto rate = static_cast<float>(kFps);
-    root_velocity = limited((last.root - before.root) * rate, Inertia::kMaxSpeed);
+    const int back = std::min(kLast, frames) - 1;
+    const ModelPose& before = pose[frames - 1 - back];
+    const float rate = static_cast<float>(kFps) / static_cast<float>(std::max(back, 1));
+    root_velocity = limited((last.root - before.root) * rate, kSettleSpeed);
     for (int j = 0; j < kJoints; ++j)
-        turn_velocity[j] = limited(small_turn(before.local[j], last.local[j]) * rate, Inertia::kMaxTurn);
+        turn_velocity[j] = limited(log(mul(conj(before.local[j]), last.local[j])) * rate, kSettleTurn);
 }
+
+Timeline::Timeline(LatePolicy policy) : policy_(std::move(policy)), stand_(standing()) {}
 
 void Timeline::reset() noexcept {
     plan_ = nullptr;
+    stand_ = standing();
     placed_ = shown_once_ = switched_ = false;
     state_ = State::waiting;
     inertia_.stop();

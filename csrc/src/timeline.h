@@ -34,7 +34,7 @@ enum class State : std::int32_t { waiting, live, hold, settle, idle };
 
 class Timeline {
 public:
-    explicit Timeline(LatePolicy policy) : policy_(std::move(policy)) {}
+    explicit Timeline(LatePolicy policy);
 
     // Forget the plan and where things stood.
     void reset() noexcept;
@@ -70,7 +70,7 @@ private:
     bool placed_ = false, shown_once_ = false, switched_ = false;
     State state_ = State::waiting;
     int lap_ = 0;
-    ModelPose stand_{{0, 0.96f, 0}, {}};  // where the idle clip is laid
+    ModelPose stand_;  // what stands without a plan, and where the idle clip is laid
     Inertia inertia_;
     // What was shown at the last two calls, before any pass that touches contacts.
     ModelPose shown_, shown_before_;
