@@ -14,10 +14,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from rtinteract.kernels.backend import cpu_sums_int8, jit, tl, triton, use_triton
+from rtinteract.kernels.blocks import blocks_of
 from torch import Tensor
 
 EPS = 1e-6
 LARGEST = 127.0
+# Rows whose float32 and int32 stand-ins, a thousand wide, a processor's second-level cache nearly holds.
+_CACHED_ROWS = 400
 
 
 def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,14 +155,14 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor
     if scale is not None and scale.stride(0) != shift.stride(0):
         shift, scale = shift.contiguous(), scale.contiguous()
     weight = weight if weight.stride(-1) == 1 else weight.contiguous()
-    # The largest blocks whose registers suffice on every GPU of the build table.
-    rows, block_m = x.shape[0], 64 if x.shape[0] > 32 else max(16, triton.next_power_of_2(x.shape[0]))
-    _linear_kernel[(triton.cdiv(rows, block_m), triton.cdiv(outputs, 64))](
+    rows, blocks = x.shape[0], blocks_of("linear", x.device)
+    block_m = min(blocks["BLOCK_M"], max(16, triton.next_power_of_2(rows)))
+    _linear_kernel[(triton.cdiv(rows, block_m), triton.cdiv(outputs, blocks["BLOCK_N"]))](
         x, weight, bias, weight_scale, shift, scale, gate, residual, out, rows, x.shape[1], outputs, length, EPS,
         x.stride(0), weight.stride(0), 0 if shift is None else shift.stride(0), 0 if gate is None else gate.stride(0),
         0 if residual is None else residual.stride(0), out.stride(-2),
         MODULATE=shift is not None, BIAS=bias is not None, INT8=weight_scale is not None, GELU=gelu,
-        RESIDUAL=residual is not None, BLOCK_M=block_m, BLOCK_N=64, BLOCK_K=32, num_warps=8 if block_m == 64 else 4)
+        RESIDUAL=residual is not None, **blocks | {"BLOCK_M": block_m, "num_warps": blocks["num_warps"] if block_m == blocks["BLOCK_M"] else 4})
 
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -182,42 +185,66 @@ def _check(what: str, x: Tensor, weight: Tensor, bias: Tensor | None, weight_sca
             raise ValueError(f"{what}: expected {name} {tuple(shape)}, got {tuple(value.shape)}")
 
 
-def _product_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor) -> Tensor:
-    """`product_reference` of int8 weights in the fewest passes that torch offers; float32."""
-    rows = x.reshape(-1, x.shape[-1]).float()
+def _int8_rows(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor, shift: Tensor | None, scale: Tensor | None,
+               gelu: bool, gate: Tensor | None, residual: Tensor | None) -> Tensor:
+    """The three operations with int8 weights in the fewest passes that torch offers; x [b, l, D], float32 [b, l, N]."""
+    x = x.float()
+    if shift is not None:
+        x = F.layer_norm(x, x.shape[-1:], eps=EPS)
+        x = torch.addcmul(shift, x, scale, out=x)
+    rows = x.reshape(-1, x.shape[-1])
     largest = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-10)
     # The largest magnitude becomes 127 and nothing else exceeds it: no clamp is needed.
     total = torch._int_mm((rows * (LARGEST / largest)).round_().to(torch.int8), weight.t()).float().mul_(weight_scale)
     row_scale = largest.div_(LARGEST)
     total = total.mul_(row_scale) if bias is None else torch.addcmul(bias, total, row_scale, out=total)
-    return total.view(*x.shape[:-1], -1)
+    total = total.view(*x.shape[:-1], -1)
+    if gelu:
+        return F.gelu(total)
+    return total if gate is None else torch.addcmul(residual, gate, total, out=total)
 
 
-def _modulated_cpu(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """`modulated` in float32, in place of its own layer norm."""
-    normal = F.layer_norm(x.float(), x.shape[-1:], eps=EPS)
-    return torch.addcmul(shift, normal, scale, out=normal)
+def _int8_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor, dtype: torch.dtype, *,
+              shift: Tensor | None = None, scale: Tensor | None = None, gelu: bool = False, gate: Tensor | None = None,
+              residual: Tensor | None = None) -> Tensor:
+    """`_int8_rows` a block of rows at a time where there are many: what stands between the passes stays in the cache, and memory
+    that is given back between two layers need not be asked for again."""
+    batch, length, _ = x.shape
+    if batch * length <= 2 * _CACHED_ROWS:
+        return _int8_rows(x, weight, bias, weight_scale, shift, scale, gelu, gate, residual).to(dtype)
+    out = torch.empty(batch, length, weight.shape[0], dtype=dtype)
+    step = -(-length // -(-length // _CACHED_ROWS))
+    for i in range(batch):
+        one = slice(i, i + 1)
+        sides = [None if side is None else side[one] for side in (shift, scale)]
+        for at in range(0, length, step):
+            here = slice(at, at + step)
+            ends = (None, None) if gate is None else (gate[one], residual[one, here])
+            out[one, here] = _int8_rows(x[one, here], weight, bias, weight_scale, *sides, gelu, *ends)
+    return out
 
 
-def _out(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.empty(*x.shape[:2], weight.shape[0], dtype=x.dtype, device=x.device)
+def _out(x: Tensor, weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return torch.empty(*x.shape[:2], weight.shape[0], dtype=dtype or x.dtype, device=x.device)
 
 
 def modulated_linear(x: Tensor, shift: Tensor, scale: Tensor, weight: Tensor, bias: Tensor | None = None,
-                     weight_scale: Tensor | None = None) -> Tensor:
-    """[B, L, N] in x's type: layer norm of x [B, L, D], times ``scale`` [B, 1, D], plus ``shift`` [B, 1, D], then weight [N, D]
-    (x's type, or int8 with ``weight_scale`` float32 [N]) and bias [N]. ValueError where shapes or types do not fit."""
+                     weight_scale: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """[B, L, N] in ``dtype`` (None: x's type): layer norm of x [B, L, D], times ``scale`` [B, 1, D], plus ``shift`` [B, 1, D],
+    then weight [N, D] (x's type, or int8 with ``weight_scale`` float32 [N]) and bias [N]. ValueError where shapes or types do not
+    fit."""
     side = (x.shape[0], 1, x.shape[-1])
     _check("modulated_linear", x, weight, bias, weight_scale, {"shift": (shift, side), "scale": (scale, side)})
     if use_triton(x):
-        out = _out(x, weight)
+        out = _out(x, weight, dtype)
         _launch(x, weight, bias, weight_scale, out, shift=shift, scale=scale)
         return out
     if weight_scale is not None:
         if cpu_sums_int8(x):
-            return _product_cpu(_modulated_cpu(x, shift, scale), weight, bias, weight_scale).to(x.dtype)
-        return modulated_reference(x, shift, scale, weight, bias, weight_scale).to(x.dtype)
-    return F.linear(modulated(x, shift, scale), weight, bias)
+            return _int8_cpu(x, weight, bias, weight_scale, dtype or x.dtype, shift=shift, scale=scale)
+        return modulated_reference(x, shift, scale, weight, bias, weight_scale).to(dtype or x.dtype)
+    y = F.linear(modulated(x, shift, scale), weight, bias)
+    return y if dtype is None else y.to(dtype)
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -239,8 +266,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None, weight_sc
         return out
     if weight_scale is not None:
         if cpu_sums_int8(x):
-            inward = x if shift is None else _modulated_cpu(x, shift, scale)
-            return F.gelu(_product_cpu(inward, weight, bias, weight_scale)).to(x.dtype)
+            return _int8_cpu(x, weight, bias, weight_scale, x.dtype, shift=shift, scale=scale, gelu=True)
         return gelu_reference(x, weight, bias, weight_scale, shift, scale).to(x.dtype)
     return F.gelu(F.linear(x if shift is None else modulated(x, shift, scale), weight, bias))
 
@@ -258,6 +284,6 @@ def linear_residual(x: Tensor, gate: Tensor, residual: Tensor, weight: Tensor, b
         return out
     if weight_scale is not None:
         if cpu_sums_int8(x):
-            return torch.addcmul(residual, gate, _product_cpu(x, weight, bias, weight_scale)).to(residual.dtype)
+            return _int8_cpu(x, weight, bias, weight_scale, residual.dtype, gate=gate, residual=residual)
         return residual_reference(x, gate, residual, weight, bias, weight_scale).to(residual.dtype)
     return torch.addcmul(residual, gate, F.linear(x, weight, bias))

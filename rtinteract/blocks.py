@@ -91,12 +91,12 @@ class Attention(nn.Module):
     def mix(self, fused: Tensor, lengths: Tensor | None = None, columns: int | None = None, always: int | None = None) -> Tensor:
         """Projected [B, L, 3D] -> [B, L, D] before the output projection; lengths [B] hide padding as
         `rtinteract.kernels.attention` has it."""
-        return attention(*attention_split(self.narrow(fused), self.heads, 3), lengths, columns, always).transpose(1, 2).flatten(2)
+        return attention(*attention_split(fused, self.heads, 3), lengths, columns, always).transpose(1, 2).flatten(2)
 
-    def narrow(self, fused: Tensor) -> Tensor:
-        """What attention reads of an int8 layer's projections: bfloat16 on a CPU that multiplies it faster."""
-        quick = self.in_proj_scale is not None and fused.device.type == "cpu" and cpu_has(BF16_FEATURES) and not reference_only()
-        return fused.to(torch.bfloat16) if quick else fused
+    def mixed_type(self, x: Tensor) -> torch.dtype | None:
+        """The type in which an int8 layer's projections of x are mixed: bfloat16 on a CPU that is faster at it; None: x's."""
+        quick = self.in_proj_scale is not None and x.device.type == "cpu" and cpu_has(BF16_FEATURES) and not reference_only()
+        return torch.bfloat16 if quick else None
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Self-attention: x [B, L, D] -> [B, L, D]."""
@@ -104,7 +104,8 @@ class Attention(nn.Module):
 
     def modulated(self, x: Tensor, m: Modulation) -> Tensor:
         """Queries, keys and values [B, L, 3D] of modulated x [B, L, D]."""
-        return modulated_linear(x, m.shift, m.scale, self.in_proj_weight, self.in_proj_bias, self.in_proj_scale)
+        return modulated_linear(x, m.shift, m.scale, self.in_proj_weight, self.in_proj_bias, self.in_proj_scale,
+                                self.mixed_type(x))
 
     def branch(self, m: Modulation) -> Branch:
         """What `rtinteract.kernels.spatio_temporal` takes of this layer."""
@@ -201,9 +202,10 @@ class InterMBlock(nn.Module):
                                       self.cross.heads)
         ours, theirs = (None, None) if steps is None else (steps[:width], steps[width:])
         asked, told = m.cross_query, m.cross_key
-        query = modulated_linear(mixed, asked.shift, asked.scale, weight[:width], bias[:width], ours)
-        query = self.cross.narrow(query).view(batch * 2, -1, width)
-        memory = self.cross.narrow(modulated_linear(people, told.shift, told.scale, weight[width:], bias[width:], theirs))
+        query = modulated_linear(mixed, asked.shift, asked.scale, weight[:width], bias[:width], ours,
+                                 self.cross.mixed_type(mixed)).view(batch * 2, -1, width)
+        memory = modulated_linear(people, told.shift, told.scale, weight[width:], bias[width:], theirs,
+                                  self.cross.mixed_type(people))
         memory = memory.view(batch, 2, -1, 2 * width).flip(1).view(batch * 2, -1, 2 * width)
         key, value = attention_split(memory, heads, 2)
         each = None if lengths is None else lengths.repeat_interleave(2)
