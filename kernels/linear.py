@@ -157,12 +157,13 @@ def _launch(x: Tensor, weight: Tensor, bias: Tensor | None, weight_scale: Tensor
     weight = weight if weight.stride(-1) == 1 else weight.contiguous()
     rows, blocks = x.shape[0], blocks_of("linear", x.device)
     block_m = min(blocks["BLOCK_M"], max(16, triton.next_power_of_2(rows)))
+    warps = blocks["num_warps"] if block_m == blocks["BLOCK_M"] else 4
     _linear_kernel[(triton.cdiv(rows, block_m), triton.cdiv(outputs, blocks["BLOCK_N"]))](
         x, weight, bias, weight_scale, shift, scale, gate, residual, out, rows, x.shape[1], outputs, length, EPS,
         x.stride(0), weight.stride(0), 0 if shift is None else shift.stride(0), 0 if gate is None else gate.stride(0),
         0 if residual is None else residual.stride(0), out.stride(-2),
         MODULATE=shift is not None, BIAS=bias is not None, INT8=weight_scale is not None, GELU=gelu,
-        RESIDUAL=residual is not None, **blocks | {"BLOCK_M": block_m, "num_warps": blocks["num_warps"] if block_m == blocks["BLOCK_M"] else 4})
+        RESIDUAL=residual is not None, **blocks | {"BLOCK_M": block_m, "num_warps": warps})
 
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
