@@ -22,6 +22,11 @@ OVERLAP = 32
 FADE = 12
 
 
+def overlap_of(window: int) -> int:
+    """Frames of the past that a further window of so many frames begins with: `OVERLAP`, or half of a short window."""
+    return min(OVERLAP, window // 2)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How the masked tokens are filled (InterMask section 3.4); ``feet`` holds planted feet still afterwards."""
@@ -73,7 +78,7 @@ class _WindowOf:
 
     def __init__(self, scene: Scene, pipeline: Pipeline, size: int, seed: int):
         self.scene, self.pipeline, self.seed = scene, pipeline, seed
-        self.start = max(0, scene.done - OVERLAP) if scene.done else 0
+        self.start = max(0, scene.done - overlap_of(size)) if scene.done else 0
         self.past = scene.done - self.start
         self.length = min(size, scene.frames - self.start)
         self.columns = pipeline.columns(self.length)
@@ -195,7 +200,7 @@ def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> Non
     condition = None if all(c is None for c in conditions) else torch.stack(
         [torch.zeros(config.transformer.condition, device=pipeline.device) if c is None else c for c in conditions])
     longest = max(s.frames for s in scenes)
-    rounds = 1 + max(0, -(-(longest - config.window) // (config.window - OVERLAP)))
+    rounds = 1 + max(0, -(-(longest - config.window) // (config.window - overlap_of(config.window))))
     for turn in range(rounds):
         active = [i for i, s in enumerate(scenes) if s.done < s.frames]
         windows = [_WindowOf(scenes[i], pipeline, config.window, (sampling.seed * 1_000_003 + turn) * 65_537 + i) for i in active]

@@ -1,5 +1,7 @@
 """The model object: reactions, generation, inpainting, reconstruction; the small untrained model stands in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import meeting, walker
@@ -7,6 +9,7 @@ from synthetic import meeting, walker
 import rtinteract
 from rtinteract import rotation as R
 from rtinteract.errors import Cancelled, CheckpointError, ConfigError, MotionError
+from rtinteract.model import Model
 from rtinteract.motion import Motion
 
 
@@ -65,6 +68,12 @@ def test_long_clips_are_filled_window_by_window_without_seams(model):
     reactor = model.react(walker(5.0, speed=0.2), iterations=2, feet=False)
     steps = np.linalg.norm(np.diff(reactor.positions, axis=0), axis=-1).max(1)
     assert steps[60:68].max() < 3 * np.percentile(steps, 90)
+
+
+@pytest.mark.parametrize("window", [8, 32])
+def test_a_short_window_still_leads_through_a_long_clip(model, window):
+    short = Model(replace(model.parts, config=replace(model.config, window=window)))
+    whole(short.react(walker(3.0), iterations=1), 90)
 
 
 def test_text_changes_the_outcome_and_no_text_is_the_empty_text(model):
