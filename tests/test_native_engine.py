@@ -85,3 +85,16 @@ def test_csharp(tmp_path):
         done = subprocess.run(["mono", tmp_path / "example.exe", "no-model"], capture_output=True, text=True,
                               env={**os.environ, "LD_LIBRARY_PATH": str(Path(native.installed()).parent)})
         assert done.returncode == 0 and "the reactor stands" in done.stdout, done.stderr
+
+
+def test_a_real_engine_draws_two_people(small_model_path, tmp_path):
+    pytest.importorskip("panda3d", reason="needs panda3d from a package index")
+    native.installed("librtinteract_python.so")
+    picture = tmp_path / "picture.png"
+    actor = native.ROOT / "rtinteract/assets/actor.npz"
+    native.run(sys.executable, EXAMPLES / "panda_engine.py", actor, picture, "--seconds", "4", "--model", small_model_path)
+    image = pytest.importorskip("PIL.Image").open(picture).convert("RGB")
+    colours = image.getcolors(2**20)
+    orange = sum(n for n, (r, g, b) in colours if r > 1.5 * g and g > b)
+    blue = sum(n for n, (r, g, b) in colours if b > 1.4 * g)
+    assert orange > 3000 and blue > 3000

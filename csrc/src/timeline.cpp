@@ -50,7 +50,10 @@ void Timeline::place(const ModelPose& pose) noexcept {
 
 void Timeline::accept(const Plan& plan) noexcept {
     // Someone who was never placed appears where the first plan has them: there is nothing true to blend from.
-    shown_once_ = shown_once_ && (plan_ || placed_);
+    if (!plan_ && !placed_) {
+        shown_once_ = false;
+        inertia_.stop();
+    }
     plan_ = &plan;
     switched_ = true;
 }
