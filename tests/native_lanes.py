@@ -30,24 +30,27 @@ def compiler() -> str:
 
 
 @cache
-def _state() -> str:
-    """A digest of everything that a build reads, the compiler's version included."""
-    digest = hashlib.sha256(subprocess.run([compiler(), "--version"], capture_output=True).stdout)
-    for path in sorted([*CSRC.rglob("*.h"), *CSRC.rglob("*.cpp"), *NATIVE.glob("*")]):
-        digest.update(path.name.encode() + path.read_bytes())
-    digest.update(repr(sorted(LANES.items())).encode())
-    return digest.hexdigest()[:16]
+def _common() -> bytes:
+    """What every build reads: the headers, and which compiler it is."""
+    version = subprocess.run([compiler(), "--version"], capture_output=True).stdout
+    return version + b"".join(p.read_bytes() for p in sorted([*CSRC.rglob("*.h"), *NATIVE.glob("*.h")]))
 
 
-def folder(lane: str) -> Path:
-    """Where a lane's build lies; those of other states of the sources are removed."""
-    base = ROOT / "build/native-tests"
-    for old in base.glob("*"):
-        if old.name != _state():
-            shutil.rmtree(old, ignore_errors=True)
-    made = base / _state() / lane
-    made.mkdir(parents=True, exist_ok=True)
-    return made
+def _named(lane: str, name: str, suffix: str, *contents: bytes) -> Path:
+    """Where something made of these contents lies in a lane."""
+    digest = hashlib.sha256(b"\0".join([repr(WARNINGS + LANES[lane]).encode(), *contents])).hexdigest()[:16]
+    folder = ROOT / "build/native-tests" / lane
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}-{digest}{suffix}"
+
+
+def _made(out: Path, *command) -> Path:
+    """Run a command that ends in the file's name, unless the file is there; whole or not at all."""
+    if not out.is_file():
+        part = out.with_name(f"{os.getpid()}-{out.name}")
+        run(*command, part)
+        part.rename(out)
+    return out
 
 
 def run(*command) -> str:
@@ -57,27 +60,18 @@ def run(*command) -> str:
     return done.stdout
 
 
-def compiled(lane: str, sources: list[Path]) -> list[Path]:
-    """Object files of sources in a lane, those that are there already left alone."""
-    flags, where = WARNINGS + LANES[lane], folder(lane)
-
-    def one(source: Path) -> Path:
-        out = where / f"{source.parent.name}-{source.stem}.o"
-        if not out.is_file():
-            run(compiler(), *flags, "-c", source, "-o", out.with_suffix(".part"))
-            out.with_suffix(".part").rename(out)
-        return out
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(one, sources))
-
-
 def linked(lane: str, name: str, sources: list[Path], *options: str) -> Path:
     """A program (or with -shared a library) of sources in a lane."""
-    out = folder(lane) / name
-    if not out.is_file():
-        run(compiler(), *LANES[lane], "-pthread", *compiled(lane, sources), "-o", out, *options, "-ldl")
-    return out
+    flags = LANES[lane]
+
+    def one(source: Path) -> Path:
+        out = _named(lane, source.stem, ".o", _common(), source.read_bytes())
+        return _made(out, compiler(), *WARNINGS, *flags, "-c", source, "-o")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(one, sources))
+    out = _named(lane, name, ".so" if "-shared" in options else "", repr(([o.name for o in objects], options)).encode())
+    return _made(out, compiler(), *flags, "-pthread", *objects, *options, "-ldl", "-o")
 
 
 def core_tests(lane: str) -> Path:

@@ -41,7 +41,7 @@ def test_the_header_is_clean_and_its_layout_is_pinned(language, tmp_path):
 @pytest.fixture(scope="module")
 def library():
     script = f"-Wl,--version-script={native.CSRC / 'rtinteract.map'}"
-    made = native.linked("plain", "librtinteract.so", native.CORE, "-shared", *([script] if sys.platform == "linux" else []))
+    made = native.linked("plain", "librtinteract", native.CORE, "-shared", *([script] if sys.platform == "linux" else []))
     return ctypes.CDLL(str(made))
 
 

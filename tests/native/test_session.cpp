@@ -15,8 +15,8 @@ TEST(a_session_follows_its_plans) {
     CHECK_AT_MOST(length(out.root - actor.root - Vec3{0, 0, 1}), 0.12);
     CHECK_AT_MOST(viewer.fastest, 4);
     const rti_stats stats = stats_of(*session);
-    CHECK(stats.pushed == 72 && stats.pulled == 73 && stats.hops >= 6 && stats.failed_hops == 0 && stats.late == 0);
-    CHECK(stats.hop_us[0] > 4000 && stats.reaction_us[2] < 60000);
+    CHECK(stats.pushed == 72 && stats.pulled == 73 && stats.hops >= 6 && stats.failed_hops == 0);
+    CHECK(stats.hop_us[0] > 4000 && stats.reaction_us[0] > stats.hop_us[0] && stats.reaction_us[0] < 100000);
 }
 
 TEST(any_tick_rate_is_served) {
