@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from measured import note, seconds
+from measured import note, peak_memory, seconds, transformer_flops
 
 import rtinteract
 from rtinteract.cli.demo import bundled_scene
@@ -14,17 +14,26 @@ TEXT = "two people shake hands"
 
 @pytest.mark.parametrize("text", [None, TEXT], ids=["no text", "text"])
 @pytest.mark.parametrize("iterations", sorted({1, StreamConfig().iterations, 12}))
-def test_hop(benchmark, iterations, text):
+def test_hop(benchmark, iterations, text, monkeypatch):
     actor, start, _ = bundled_scene()
-    model = rtinteract.load(device="cpu")
-    stream = model.stream(text, iterations=iterations, start=start)
     hops = [actor[at:at + 4] for at in range(0, len(actor) - 3, 4)]
-    for i in range(WARM_UP):
-        stream.hop(hops[i % len(hops)])
-    turn = iter(range(10_000))
-    plan = benchmark.pedantic(lambda: stream.hop(hops[next(turn) % len(hops)]), rounds=60)
+
+    def warm(model):
+        stream, turn = model.stream(text, iterations=iterations, start=start), iter(range(10_000))
+        for i in range(WARM_UP):
+            stream.hop(hops[i % len(hops)])
+        return lambda: stream.hop(hops[next(turn) % len(hops)])
+    model = rtinteract.load(device="cpu")
+    hop = warm(model)
+    peak = peak_memory(hop)
+    plan = benchmark.pedantic(hop, rounds=60)
     assert len(plan.reactor) == 16 and np.isfinite(plan.reactor.positions).all()
-    note(benchmark, model.pipeline.transformer.output.weight.dtype, iterations=iterations, text=text is not None)
+    monkeypatch.setenv("RTI_BACKEND", "reference")
+    monkeypatch.setenv("RTI_NO_GRAPH", "1")
+    plain = seconds(warm(rtinteract.load(device="cpu", precision="float32")), 20)
+    columns = (StreamConfig().window + StreamConfig().horizon) // 4
+    note(benchmark, model.pipeline.transformer.output.weight.dtype, eager_s=plain, peak_bytes=peak, iterations=iterations,
+         text=text is not None, flops=iterations * transformer_flops(model.config.transformer, 2 if text else 1, columns))
 
 
 @pytest.mark.parametrize("sessions", [2, 8])

@@ -3,7 +3,7 @@ path of the same weights in the same run. Must be at least 3 times faster on two
 
 import pytest
 import torch
-from measured import note, seconds
+from measured import DEVICE, note, peak_memory, seconds, synced, transformer_flops
 
 from rtinteract.checkpoint import build
 from rtinteract.config import ModelConfig, TextConfig
@@ -12,7 +12,6 @@ from rtinteract.precision import choose
 from rtinteract.sampler import sample_codes
 
 COLUMNS, ITERATIONS = 75, 12
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def published():
@@ -51,11 +50,15 @@ def reaction(pipeline):
 
 
 def test_react(benchmark, parts, monkeypatch):
-    dtype, _ = choose("auto", DEVICE)
+    transformer = parts.config.transformer
+    dtype, _ = choose("auto", DEVICE, transformer.width)
     monkeypatch.setenv("RTI_BACKEND", "reference")
     plain = seconds(reaction(Pipeline(parts, DEVICE)), 3)
     monkeypatch.delenv("RTI_BACKEND")
-    codes, image = benchmark.pedantic(reaction(Pipeline(parts, DEVICE, dtype)), rounds=5, warmup_rounds=1)
+    run = reaction(Pipeline(parts, DEVICE, dtype))
+    peak = peak_memory(run)
+    codes, image = benchmark.pedantic(synced(run), rounds=5, warmup_rounds=1)
     assert codes.shape == (1, 2, 5, COLUMNS) and 0 <= int(codes.min()) and int(codes.max()) < 1024
     assert image.shape == (1, 4 * COLUMNS, 22, 12) and torch.isfinite(image).all()
-    note(benchmark, dtype, plain_float32_s=plain, ratio=plain / benchmark.stats.stats.median, iterations=ITERATIONS)
+    note(benchmark, dtype, eager_s=plain, peak_bytes=peak, iterations=ITERATIONS,
+         flops=ITERATIONS * transformer_flops(transformer, 2, COLUMNS))

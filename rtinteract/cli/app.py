@@ -7,7 +7,7 @@ import logging
 import typer
 
 import rtinteract
-from rtinteract.cli import demo, doctor, infer, live, prompts, quantize, tools, train
+from rtinteract.cli import bench, demo, doctor, infer, live, prompts, quantize, tools, train
 
 
 class _Plain(logging.Formatter):
@@ -51,4 +51,5 @@ app.command("import-clip")(tools.import_clip)
 app.add_typer(prompts.prompts_app, name="prompts")
 app.command()(tools.view)
 app.command()(quantize.quantize)
+app.command()(bench.bench)
 app.command()(doctor.doctor)
