@@ -13,6 +13,7 @@ def test_it_runs_and_names_every_part(tmp_path):
     assert done.code == 0, done.err
     rows = dict(line.split(None, 1) for line in done.out.splitlines() if not line.startswith(("cpu ", "gpu ", "shipped")))
     assert rows["torch"] == torch.__version__ and rows["backend"].startswith("reference") and "rtinteract" in rows
+    assert {"triton", "ffmpeg", "device", "precision", "of wide models"} <= {line[:16].strip() for line in done.out.splitlines()}
     assert {"triton", "ffmpeg", "device", "precision"} <= rows.keys() and "shipped model" in done.out
 
 

@@ -23,6 +23,17 @@ def test_auto_takes_what_the_processor_is_fast_at(monkeypatch):
         precision.choose("int4", CPU)
 
 
+def test_a_wide_transformer_takes_int8_where_the_processor_sums_it(monkeypatch):
+    for flags, dtype in (({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16), ({"avx512_vnni": True}, torch.int8),
+                         ({"avx512_bf16": True, "avx512_vnni": True}, torch.int8)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        assert precision.choose("auto", CPU, precision.INT8_WIDTH)[0] == dtype
+        assert precision.choose("auto", CPU, 128)[0] != torch.int8
+    assert precision.choose("int8", CPU)[0] == torch.int8
+    monkeypatch.setenv("RTI_BACKEND", "reference")
+    assert precision.choose("auto", CPU, precision.INT8_WIDTH)[0] == precision.beside_int8(CPU) == torch.float32
+
+
 def test_the_environment_can_ask_for_the_plain_path(monkeypatch, small_model_path):
     monkeypatch.setenv("RTI_BACKEND", "reference")
     assert precision.choose("auto", CPU)[0] == torch.float32 and precision.choose("bfloat16", CPU)[0] == torch.bfloat16

@@ -13,7 +13,7 @@ import typer
 
 import rtinteract
 from rtinteract.kernels.backend import backend_of
-from rtinteract.precision import choose
+from rtinteract.precision import INT8_WIDTH, choose
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -71,9 +71,10 @@ def findings() -> list[tuple[str, str]]:
              ("cpu bf16", "yes" if _BF16 & set(flags) else "no"), ("cpu int8 (VNNI)", "yes" if _INT8 & set(flags) else "no")]
     rows += _gpus()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype, why = choose("auto", device)
+    narrow, wide = ("{}: {}".format(str(dtype).removeprefix("torch."), why) for dtype, why in
+                    (choose("auto", device), choose("auto", device, INT8_WIDTH)))
     rows += [("backend", "{}: {}".format(*backend_of(device))),
-             ("precision", f"{str(dtype).removeprefix('torch.')}: {why}"), ("shipped model", _shipped())]
+             ("precision", narrow), ("of wide models", wide), ("shipped model", _shipped())]
     return rows
 
 
