@@ -185,8 +185,8 @@ bool Session::gather() noexcept {
         if (popped_.epoch == epoch && to_model(*actor_.map, popped_, pose)) resampler_.add(popped_.time, pose, popped_.pushed_ns);
     const auto frames = static_cast<std::size_t>(hop_frames_);
     std::uint64_t skipped = 0;
-    // Two hops wait at most: a planner that falls behind must not fall ever further behind.
-    for (; resampler_.ready() >= 3 * frames; skipped += frames) resampler_.skip(frames);
+    // One hop is due at a time: a planner that is slower than its hops would otherwise answer ever older frames.
+    for (; resampler_.ready() >= 2 * frames; skipped += frames) resampler_.skip(frames);
     lost_poses_.add(lost_so_far_ - lost_poses_.get());
     lost_frames_.add(skipped + resampler_.overflowed() - overflowed_);
     overflowed_ = resampler_.overflowed();
