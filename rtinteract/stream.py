@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from rtinteract import rotation as R
@@ -21,12 +22,14 @@ from rtinteract.features.canonical import Frame
 from rtinteract.fill import Draw, fill_and_decode
 from rtinteract.graph import recorded
 from rtinteract.kernels.remask import sample_seeds
-from rtinteract.motion import Motion
+from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, with_planted_feet
 from rtinteract.placement import WIDTH
 from rtinteract.sampler import check_options, guidance_modulations, together
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
+# Metres of an average pelvis over the floor.
+_STANDING = 0.96
 # Past columns that a decoded frame depends on: the reach of the decoder's convolutions.
 _CONTEXT = 9
 # Frames before now that the read poses depend on: half the window in which their root's drift is averaged, and some.
@@ -39,14 +42,14 @@ _FOOTING = 8
 class StreamConfig:
     """Frames are the model's (30 a second). ``window``, ``horizon`` and ``hop`` are whole token columns.
 
-    ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still. Guidance above 1 runs the
-    transformer on a doubled batch; in a stream, where the actor tells most, an iteration more is worth more than that.
+    ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still. Guidance runs the
+    transformer on a doubled batch, and where the actor tells most it brought nothing that could be measured.
     """
 
     window: int = 40
     horizon: int = 16
     hop: int = 4
-    iterations: int = 4
+    iterations: int = 3
     guidance: float = 1.0
     temperature: float = 1.0
     top_k: float = 0.1
@@ -181,6 +184,15 @@ class ReactionStream:
         self._offsets = self._body
         self._actor_offsets: torch.Tensor | None = None
         self.hop_seconds: deque[float] = deque(maxlen=4096)
+
+    def warm_up(self) -> None:
+        """Hop through a whole window of someone who stands still, then forget it: the first hop of each length prepares what
+        later ones use, which a host does before a scene begins."""
+        hop = self.config.hop
+        still = Motion.from_rotations(SMPL22, np.tile([0.0, _STANDING, 0.0], (hop, 1)), R.identity((hop, 22)), MODEL_FPS)
+        for _ in range(self.config.window // hop + 1):
+            self.hop(still)
+        self.reset()
 
     def hop(self, actor_frames: Motion | None) -> Plan:
         """Take ``hop`` frames of the actor (model form; None when they did not arrive) and plan the reaction.

@@ -70,13 +70,10 @@ class Host:
         """Begin a session and hop once through a whole window, so that its first true hops are as fast as the later ones; 0 takes
         the default. Frames a hop. ConfigError on settings that do not fit."""
         asked = {"window": window, "horizon": horizon, "hop": hop, "iterations": iterations}
-        stream = self.model.stream(prompt.strip() or None, seed=seed % 2**31, **{name: value for name, value in asked.items() if value})
+        settings = {name: value for name, value in asked.items() if value}
+        stream = self.model.stream(prompt.strip() or None, seed=seed % 2**31, **settings)
         stream.stand(None, self.body)
-        still = Motion.from_rotations(SMPL22, np.tile([0, 0.96, 0], (stream.config.hop, 1)),
-                                      np.tile([1.0, 0, 0, 0], (stream.config.hop, 22, 1)), MODEL_FPS)
-        for _ in range(stream.config.window // stream.config.hop + 1):
-            stream.hop(still)
-        stream.reset()
+        stream.warm_up()
         self.sessions[session] = _Session(stream, prompt.strip())
         return stream.config.hop
 

@@ -1,6 +1,7 @@
 """Composed pairs: coupling, contacts, feet, variety, determinism. Solo clips are made here; one suite uses ../shared."""
 
 from collections import Counter
+from copy import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from rtinteract.training import choreography
 from rtinteract.training.choreo_body import Performer
 from rtinteract.training.choreo_source import Library
-from rtinteract.training.choreo_stage import PlainGait
+from rtinteract.training.choreo_stage import PlainGait, Scene
 from rtinteract.training.choreography import KINDS, Rejected, compose, compose_many
 from rtinteract.training.locomotion import Path, Plan
 from rtinteract.training.pairs import load_pairs
@@ -19,7 +20,7 @@ from rtinteract.motion.files import read_motion
 from rtinteract.motion.types import Motion
 from rtinteract.skeleton import SMPL22, smpl22_with
 
-EMPTY = SimpleNamespace(quiet=[], gaits=[], gestures=[], bodies=[SMPL22.offsets])
+EMPTY = SimpleNamespace(split="train", quiet=[], gaits=[], gestures=[], bodies=[SMPL22.offsets])
 
 
 def solo(name, split, seed, walks):
@@ -70,6 +71,25 @@ def clips(library):
 def test_made_solo_clips_lend_walks_standing_and_gestures(library):
     assert library.gaits and library.gestures and library.quiet
     assert all(0.3 < g.step_legs < 1.2 for g in library.gaits)
+
+
+def test_people_to_train_on_carry_themselves_otherwise_and_held_out_ones_as_captured(library):
+    as_captured = copy(library)
+    as_captured.split = "test"
+
+    def standing(lent, seed):
+        scene = Scene(lent, np.random.default_rng(seed), 2.0)
+        for person in range(2):
+            scene.stand(person, (0.0, float(person)), 0.0)
+        return [p for p in scene.perform() if not p.build()]
+
+    moved = 0
+    for seed in range(6):
+        for own, plain in zip(standing(library, seed), standing(as_captured, seed), strict=True):
+            away = R.angle(own.rotations, plain.rotations)
+            assert away[:, [1, 2, 4, 5]].max() < 1e-6 and away.max() < 1.5
+            moved += away[:, [16, 17]].mean() > 0.02
+    assert moved >= 6
 
 
 def test_every_kind_composes_finite_human_clips(clips):

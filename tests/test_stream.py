@@ -136,6 +136,14 @@ def test_a_bad_frame_leaves_the_stream_usable(model):
     assert isinstance(plan.reactor, Motion)
 
 
+def test_a_warmed_up_stream_plans_as_a_fresh_one(model):
+    warm, fresh = model.stream(iterations=2, seed=4), model.stream(iterations=2, seed=4)
+    warm.warm_up()
+    for a, b in zip(warm.push(walker(2.0)), fresh.push(walker(2.0)), strict=True):
+        assert a.start == b.start and np.array_equal(a.reactor.positions, b.reactor.positions)
+    assert len(warm.hop_seconds) == 15
+
+
 def test_streams_that_hop_together_plan_what_each_would_alone(model):
     actors = [walker(3.0), walker(3.0, speed=0.5), meeting(3.0)[0], walker(3.0, speed=0.2)]
     prompts = ["two people shake hands", "someone waves", None, None]

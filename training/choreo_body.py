@@ -75,7 +75,7 @@ class Performer:
         posture = self.quiet.idle(t, *self.mood[:2]) if self.quiet else default_posture(len(t))
         # Captured bodies stand with knees bent by how their skeletons were measured; people stand nearly straight.
         pelvis = posture.pelvis + np.array([0, self.mood[2] - np.median(posture.pelvis[:, 1]), 0])
-        posture = Posture(posture.rotations.copy(), pelvis, np.zeros((len(t), 2, 3)), R.identity((len(t), 2)))
+        posture = Posture(self._own_way(posture.rotations), pelvis, np.zeros((len(t), 2, 3)), R.identity((len(t), 2)))
         never = np.zeros(len(t))
         for layer, weight in self.layers:
             posture = posture.blended(layer, weight, never)
@@ -83,13 +83,11 @@ class Performer:
         for stride in plan.strides:
             clip = stride.source.sample(stride.clip_start + (t - stride.start) * stride.rate)
             self._scale_swings(clip, stride)
+            clip.rotations = self._own_way(clip.rotations)
             weight = ramp(t, stride.start - 0.15, 0.5) * (1 - ramp(t, stride.end - 0.35, 0.55))
             feet = ramp(t, stride.start - 0.25, 0.25) * (1 - ramp(t, stride.end, 0.25))
             posture = posture.blended(clip, weight, feet)
             walking = np.maximum(walking, feet)
-        if self.manner is not None:
-            joints = list(MANNER)
-            posture.rotations[:, joints] = R.multiply(posture.rotations[:, joints], self.manner)
         self._feet(posture, walking)
         center, heading, onto = base_line(plan.plants, t, self.leg)
         self.heading = heading
@@ -100,6 +98,14 @@ class Performer:
         self.rotations = posture.rotations
         self.rotations[:, 0] = R.multiply(R.yaw(heading), self.rotations[:, 0])
         self._live()
+
+    def _own_way(self, rotations):
+        """Rotations [T, 22, 4] of standing or walking in this person's manner; gestures stay, since a partner may copy them."""
+        rotations = rotations.copy()
+        if self.manner is not None:
+            joints = list(MANNER)
+            rotations[:, joints] = R.multiply(rotations[:, joints], self.manner)
+        return rotations
 
     def _scale_swings(self, clip, stride):
         """Shrink the real swing's residual where the planned step is shorter than the real one."""

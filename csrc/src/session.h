@@ -99,7 +99,7 @@ private:
     // The worker's.
     Resampler resampler_;
     Sample popped_;
-    std::uint64_t work_epoch_ = 0, number_ = 0, lost_so_far_ = 0, overflowed_ = 0, jumped_ = 0;
+    std::uint64_t work_epoch_ = 0, number_ = 0, lost_so_far_ = 0, overflowed_ = 0;
     int hop_frames_ = 0;
     double next_s_ = 0;
     std::int64_t mark_ = 0;

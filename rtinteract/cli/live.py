@@ -10,13 +10,11 @@ import numpy as np
 import typer
 
 from rtinteract.cli.files import JOINT_MAP, SKELETON, UNITS, check_model, check_outputs, read_actor, write_all
-from rtinteract.cli.infer import BANK, CLIP, DEVICE, GUIDANCE, MODEL, OUT, SEED, TEMPERATURE, TEXT
+from rtinteract.cli.infer import BANK, CLIP, DEVICE, MODEL, OUT, SEED, TEMPERATURE, TEXT
 from rtinteract.errors import MotionError
 from rtinteract.model import Model, load
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.stream import Plan, StreamConfig, shown
-
-_WARM_UP = 2
 
 
 def perform(model: Model, actor: Motion, *, text: str | None = None, real_time: bool = True,
@@ -32,8 +30,7 @@ def perform(model: Model, actor: Motion, *, text: str | None = None, real_time: 
     if len(actor) <= hop:
         raise MotionError(f"stream: expected more than {hop} frames at {MODEL_FPS:g} fps, got {len(actor)}; give a longer clip, "
                           "or use `rtinteract react`")
-    # The first calls of a process load code and reserve memory, which a host does before a scene begins.
-    model.stream(text, **settings).push(actor[:_WARM_UP * hop])
+    stream.warm_up()
     period, late, plans, began = hop / MODEL_FPS, 0, [], time.perf_counter()
     for start in range(0, len(actor) - hop + 1, hop):
         due = began + (start + hop) / MODEL_FPS
@@ -57,7 +54,8 @@ def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at i
            text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON, units: str = UNITS,
            joint_map: Path = JOINT_MAP, seed: int = SEED,
            iterations: int = typer.Option(StreamConfig.iterations, help="Rounds a hop."),
-           guidance: float = GUIDANCE, temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK,
+           guidance: float = typer.Option(StreamConfig.guidance, help="How strongly the text steers; above 1 it costs time."),
+           temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK,
            window: int = typer.Option(StreamConfig.window, help="Frames of the past that are seen."),
            horizon: int = typer.Option(StreamConfig.horizon, help="Frames a plan reaches past now."),
            hop: int = typer.Option(StreamConfig.hop, help="Frames between two plans (30 a second)."),
