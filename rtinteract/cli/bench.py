@@ -59,7 +59,7 @@ def table(figures: dict[str, dict]) -> str:
     def cell(value) -> str:
         return "-" if value is None else value if isinstance(value, str) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
     rows = [["benchmark", *(head for _, head in _COLUMNS)]]
-    rows += [[name.removesuffix("]"), *(cell(info.get(key)) for key, _ in _COLUMNS)] for name, info in figures.items()]
+    rows += [[name, *(cell(info.get(key)) for key, _ in _COLUMNS)] for name, info in figures.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
                      for row in rows)
