@@ -59,11 +59,14 @@ class VectorQuantizer(nn.Module):
     """One codebook [K, D], learned by an exponential moving average; codes in too little use restart at encoder rows.
 
     ``code_sum`` [K, D] and ``code_count`` [K] are the running statistics; they are saved, so that training can resume.
+    Where a batch comes in parts, ``parts`` is a list that gathers each part's counts [K], sums [K, D] and first rows [<= K, D],
+    and whoever divided the batch calls `absorb` with their sums; None: each training pass moves the codebook at once.
     """
 
     def __init__(self, codes: int, dim: int, decay: float):
         super().__init__()
         self.decay = decay
+        self.parts: list | None = None
         self.register_buffer("codebook", torch.randn(codes, dim) / math.sqrt(dim))
         self.register_buffer("code_sum", self.codebook.clone())
         self.register_buffer("code_count", torch.ones(codes))
@@ -97,16 +100,24 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def update(self, rows, ids, generator=None):
-        """One step of the moving average with rows [R, D] and their ids [R]; a code with a count under 1 restarts."""
+        """One step of the moving average with rows [R, D] and their ids [R], or their part in one; the perplexity of ids."""
         rows = rows.detach()
         counts = torch.zeros_like(self.code_count).index_add_(0, ids, torch.ones_like(rows[:, 0]))
         sums = torch.zeros_like(self.code_sum).index_add_(0, ids, rows)
+        if self.parts is None:
+            self.absorb(counts, sums, rows, generator)
+        else:
+            self.parts.append((counts, sums, rows[:len(counts)]))
+        return perplexity_of(counts)
+
+    @torch.no_grad()
+    def absorb(self, counts, sums, rows, generator=None):
+        """Move the average by a batch's counts [K] and sums [K, D]; a code with a count under 1 restarts from rows [R, D]."""
         self.code_sum.mul_(self.decay).add_(sums, alpha=1 - self.decay)
         self.code_count.mul_(self.decay).add_(counts, alpha=1 - self.decay)
         used = (self.code_count >= 1)[:, None]
         mean = self.code_sum / self.code_count.clamp(min=1)[:, None]
         self.codebook.copy_(torch.where(used, mean, self._fill(rows, generator)))
-        return perplexity_of(counts)
 
     def forward(self, rows, noise=None, generator=None) -> Quantized:
         """Quantise rows [R, D]; when training: draw with noise, move the codebook, answer straight-through rows."""
@@ -131,11 +142,13 @@ class FiniteScalarQuantizer(nn.Module):
 
     Nothing to reset and no commitment. The channels are standardised by running statistics, so that every level is in
     reach from the first batch and stays so: without them the first large steps of an optimiser drive all rows into one
-    corner (measured: 16 of 1000 codes in use after one step, and no way back).
+    corner (measured: 16 of 1000 codes in use after one step, and no way back). Where a batch comes in parts, ``parts`` is a
+    list, and whoever divided the batch calls `absorb` with its moments before the parts pass; None: a training pass moves them.
     """
 
     def __init__(self, levels: tuple[int, ...], dim: int):
         super().__init__()
+        self.parts: list | None = None
         self.inward = nn.Linear(dim, len(levels))
         self.outward = nn.Linear(len(levels), dim)
         self.register_buffer("mean", torch.zeros(len(levels)))
@@ -176,14 +189,25 @@ class FiniteScalarQuantizer(nn.Module):
         Slowly, because the grid of levels moves with them: batches of different clips must not shake it.
         """
         z = self._project(rows)
+        self.absorb(z.mean(0), z.var(0, correction=0))
+
+    @torch.no_grad()
+    def moments(self, rows):
+        """Count, sums and sums of squares of the channels of rows [R, D], float64 [1 + 2 L]; they add up over parts."""
+        z = self._project(rows).double()
+        return torch.cat([z.new_tensor([len(z)]), z.sum(0), z.square().sum(0)])
+
+    @torch.no_grad()
+    def absorb(self, mean, variance):
+        """Move the statistics toward a batch's mean and variance, [L] each."""
         self.batches.add_(1)
         step = (1 / self.batches).clamp(min=0.01)
-        self.mean.lerp_(z.mean(0), step)
-        self.variance.lerp_(z.var(0, correction=0), step)
+        self.mean.lerp_(mean.to(self.mean.dtype), step)
+        self.variance.lerp_(variance.to(self.variance.dtype), step)
 
     def forward(self, rows, noise=None, generator=None) -> Quantized:
         """Quantise rows [R, D]; ``noise`` and ``generator`` are of no use here."""
-        if self.training:
+        if self.training and self.parts is None:
             self.track(rows)
         z = self._levels(rows)
         z = z + (z.round() - z).detach()
@@ -292,6 +316,12 @@ class Codec(nn.Module):
         """Latent [B, C, S, N] as rows [B*S*N, C] of at least float32: sample by sample, part by part."""
         rows = latent.permute(0, 2, 3, 1).reshape(-1, latent.shape[1])
         return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+    def rows(self, features):
+        """What the quantiser sees of normalised features [B, T, J, F]: rows [B*S*N, C]."""
+        latent = self.latent(features)
+        with torch.autocast(latent.device.type, enabled=False):
+            return self._rows(latent)
 
     def _features(self, latent):
         latent = latent.to(self.decoder.stem.weight.dtype).contiguous(memory_format=torch.channels_last)

@@ -9,12 +9,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from rtinteract.kernels.remask import sample_seeds
+from rtinteract.training import distributed_codebook
 from rtinteract.training.data import Augmentation, Pool, crops, statistics, whole
-from rtinteract.training.losses import CodecLossWeights, GeometricLosses, geometric_losses, interx_losses
+from rtinteract.training.losses import (
+    CodecLossWeights,
+    GeometricLosses,
+    geometric_losses,
+    interx_losses,
+    interx_places,
+    planted_feet,
+)
 from rtinteract.training.metric_losses import MetricWeights, feature_loss, planted, terms
 from rtinteract.training.solo import SoloClip
 from rtinteract.training.state import load_stage, save_stage
-from rtinteract.training.trainer import LoopConfig, Result, Stage, Trainer, borrowed, generator, with_limits
+from rtinteract.training.trainer import (
+    WHOLE,
+    LoopConfig,
+    Part,
+    Result,
+    Stage,
+    Trainer,
+    borrowed,
+    generator,
+    step_seed,
+    with_limits,
+)
 
 from rtinteract.codec import Codec
 from rtinteract.config import CodecConfig, from_dict, to_dict
@@ -26,6 +46,8 @@ from rtinteract.skeleton import Skeleton
 log = logging.getLogger(__name__)
 
 WINDOW = 64
+# Frames between the windows of a clip that one pass over the data counts (InterMask: windows of 64 frames, stride 10).
+STRIDE = 10
 # Validation decodes held-out clips whole, again and again: so many pairs tell enough.
 HELD_OUT_PAIRS = 48
 
@@ -77,16 +99,21 @@ def load_codec(path: Path) -> tuple[Codec, Normalizer, str, dict]:
 
 class Windows(NamedTuple):
     """A batch: true positions [B, T, 22, 3] in their canonical frames, bodies' offsets [B, 22, 3], normalised images
-    [B, T, J, F], and the frames [B] whose poses the canonical frames were taken from (None where those are another's)."""
+    [B, T, J, F], each sample's own seed [B] of its code draws, and the frames [B] whose poses the canonical frames
+    were taken from (None where those are another's)."""
 
     positions: torch.Tensor
     offsets: torch.Tensor
     image: torch.Tensor
+    seeds: torch.Tensor
     anchor: torch.Tensor | None
 
 
 class CodecStage(Stage):
     """Windows in, reconstruction out."""
+
+    divisible = True
+    best = "mpjpe"
 
     def __init__(self, config: CodecTraining, solo: list, pairs: Sequence | None, start: Path | None = None,
                  held_out: Sequence | None = None, body: Skeleton | None = None):
@@ -102,6 +129,8 @@ class CodecStage(Stage):
         people = Pool.of_people if config.own_frames else Pool.of_pairs
         self.pools = [Pool.of_solo(train)] if train or not pairs else []
         self.pools += [people(pairs, self.representation.turned)] if pairs else []
+        windows = sum(p.people * int(((p.lengths - config.frames) // STRIDE + 1).clamp(min=0).sum()) for p in self.pools)
+        self.epoch = windows * (2 if config.augmentation.mirror else 1)
         if config.representation == "interx" and body is None:
             log.warning("codec: no SMPL-X model file, so the geometric losses on Inter-X are left out; give --smplx")
         with torch.random.fork_rng(devices=[]):
@@ -126,8 +155,8 @@ class CodecStage(Stage):
         self.model.load_state_dict(codec.state_dict())
         self.normalizer = normalizer.to(self.device)
 
-    def batch(self, step: int) -> Windows:
-        """The windows of a step."""
+    def batch(self, step: int, part: Part = WHOLE) -> Windows:
+        """The windows of a step, or a part of them."""
         config, g = self.config, generator(self.config.loop.seed, step, "codec")
         paired = len(self.pools) > 1 and float(torch.rand((), generator=g)) < config.pair_share
         pool = self.pools[int(paired)]
@@ -138,15 +167,42 @@ class CodecStage(Stage):
         # The same number of frames a step whatever the window, and the same for two people as for one.
         batch = max(1, config.loop.batch * config.frames // frames // pool.people)
         own = config.own_frames
-        c = crops(pool, batch, frames + self.representation.frames_lost, config.augmentation, g, own=own)
+        c = crops(pool, batch, frames + self.representation.frames_lost, config.augmentation, g, own=own,
+                  rows=part.rows(batch))
+        seeds = sample_seeds(step_seed(config.loop.seed, step, "codes"), batch * pool.people)
+        seeds = seeds.unflatten(0, (batch, -1))[part.rows(batch)].flatten().to(self.device)
         positions, rotations, offsets = (x.flatten(0, 1).to(self.device) for x in (c.positions, c.rotations, c.offsets))
         image = self.normalizer(self.representation.encode(positions, rotations))
-        return Windows(positions, offsets, image, c.anchor.to(self.device) if own else None)
+        return Windows(positions, offsets, image, seeds, c.anchor.to(self.device) if own else None)
 
     def loss(self, batch, step: int):
+        """The sum of `terms`."""
+        parts, seen = self.terms(batch, step)
+        return sum(parts.values()), parts | seen
+
+    def counts(self, batch: Windows):
+        """Windows, and planted feet for what is taken on those alone."""
+        found = {"": len(batch.image)}
+        if self.config.representation == "hybrid":
+            return found | {"slide": planted(batch.positions).sum()}
+        image, n = batch.image, self.normalizer
+        if self.config.representation == "interhuman":
+            return found | {"foot": planted_feet((image * n.std + n.mean)[..., :3]).sum()}
+        if self.body is None:
+            return found
+        return found | {"foot": planted_feet(interx_places(image, n.mean, n.std, self.body, batch.offsets)).sum()}
+
+    def divided(self, batches):
+        """The quantiser moves as by the undivided batch."""
+        return distributed_codebook.divided_codebook(self.model, [b.image for b in batches])
+
+    def terms(self, batch, step: int):
         """Reconstruction by the representation's losses, and commitment."""
-        image = batch.image
-        out = self.model(image)
+        image, noise = batch.image, None
+        if self.config.codec.quantizer == "vq":
+            columns = image.shape[1] // self.config.codec.frames_per_column
+            noise = distributed_codebook.code_noise(self.model, batch.seeds, columns)
+        out = self.model(image, gumbel_noise=noise)
         w = self.config.metric
         with torch.autocast(self.device.type, enabled=False):
             reconstruction = out.reconstruction.float()
@@ -160,7 +216,7 @@ class CodecStage(Stage):
                 parts = published_terms(reconstruction, image, self.normalizer)
             if self.config.codec.quantizer == "vq":
                 parts["commitment"] = w.commitment * out.commitment
-        return sum(parts.values()), parts | {"perplexity": out.perplexity}
+        return parts, {"perplexity": out.perplexity}
 
     def validate(self, weights):
         """Mean joint error in mm over whole held-out clips, and the use of the codes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ class Augmentation:
     """How much a crop is varied. Shares are probabilities; ranges are uniform.
 
     ``scale`` is the body's size, ``warp`` the playing speed. The canonical frame lies at the pose of the crop's first frame
-    (share ``anchor_first``), else at that of any frame: a clip's lies at its first, a stream's at its newest known one.
+    (share ``anchor_first``), else at that of any frame: a clip's lies at its first, a stream's at its newest known one. With
+    ``anchor_clip`` it lies at the first frame of the clip that the crop is from, as in the published codec's training.
 
     Little motion capture holds few of the ways in which people move, so more are made of it: with share ``mix`` a person gets
     another crop's upper body, with share ``pose`` the joints of the upper body are turned by about ``pose_rad`` radians all
@@ -48,6 +50,7 @@ class Augmentation:
     scale: tuple[float, float] = (0.9, 1.1)
     warp: tuple[float, float] = (0.9, 1.1)
     anchor_first: float = 0.4
+    anchor_clip: bool = False
     mix: float = 0.0
     pose: float = 0.0
     pose_rad: float = 0.2
@@ -185,27 +188,49 @@ def mirrored(root: torch.Tensor, rotations: torch.Tensor, offsets: torch.Tensor,
             torch.where(w[..., None], offsets[..., swap, :] * flip, offsets))
 
 
-def varied(root: torch.Tensor, rotations: torch.Tensor, a: Augmentation, g: torch.Generator):
-    """Roots [B, P, T, 3] and rotations [B, P, T, J, 4] of people who move as nobody in the clips does, see `Augmentation`."""
-    batch, people, frames = root.shape[:3]
+class _Variation(NamedTuple):
+    """Draws of `varied` for a batch: whose upper body each sample gets [B] (its own number: nobody's), turns of its joints
+    [B, P, 1, U, 3] in radians and of its way [B] in radians a second; None where there is no such draw."""
 
-    def chosen(share):
-        return torch.rand(batch, generator=g) < share
+    other: torch.Tensor | None
+    turn: torch.Tensor | None
+    curve: torch.Tensor | None
 
-    if a.mix:
-        other = rotations[torch.randperm(batch, generator=g)]
+    @classmethod
+    def drawn(cls, batch: int, people: int, a: Augmentation, g: torch.Generator) -> _Variation:
+        """As ``a`` has it."""
+        def chosen(share):
+            return torch.rand(batch, generator=g) < share
+        other = turn = curve = None
+        if a.mix:
+            others = torch.randperm(batch, generator=g)
+            other = torch.where(chosen(a.mix), others, torch.arange(batch))
+        if a.pose:
+            turn = torch.randn(batch, people, 1, len(UPPER), 3, generator=g) * a.pose_rad
+            turn = turn * chosen(a.pose)[:, None, None, None, None]
+        if a.curve:
+            curve = uniform(g, (batch,), -a.curve_rad_s, a.curve_rad_s) * chosen(a.curve)
+        return cls(other, turn, curve)
+
+    def of(self, rows: torch.Tensor) -> _Variation:
+        """Those of some samples."""
+        return _Variation(*(None if x is None else x[rows] for x in self))
+
+
+def varied(root: torch.Tensor, rotations: torch.Tensor, others: torch.Tensor | None, v: _Variation):
+    """Roots [B, P, T, 3] and rotations [B, P, T, J, 4] of people who move as nobody in the clips does, see `Augmentation`;
+    ``others`` [B, P, T, J, 4] are the rotations of whose upper bodies they get."""
+    frames = root.shape[2]
+    if others is not None:
         upper = torch.zeros(rotations.shape[-2], dtype=torch.bool)
         upper[list(UPPER)] = True
         upper[22:] = True
-        rotations = torch.where(chosen(a.mix)[:, None, None, None, None] & upper[:, None], other, rotations)
-    if a.pose:
-        turn = torch.randn(batch, people, 1, len(UPPER), 3, generator=g) * a.pose_rad
-        turn = turn * chosen(a.pose)[:, None, None, None, None]
+        rotations = torch.where(upper[:, None], others, rotations)
+    if v.turn is not None:
         rotations = rotations.clone()
-        rotations[..., list(UPPER), :] = R.multiply(rotations[..., list(UPPER), :], R.from_axis_angle(turn))
-    if a.curve:
-        rate = uniform(g, (batch,), -a.curve_rad_s, a.curve_rad_s) * chosen(a.curve)
-        turn = R.yaw(rate[:, None, None] * torch.arange(frames) / FPS)
+        rotations[..., list(UPPER), :] = R.multiply(rotations[..., list(UPPER), :], R.from_axis_angle(v.turn))
+    if v.curve is not None:
+        turn = R.yaw(v.curve[:, None, None] * torch.arange(frames) / FPS)
         steps = R.rotate(turn[:, :, 1:], root.diff(dim=2) * torch.tensor([1.0, 0.0, 1.0]))
         path = torch.cat([root[:, :, :1], root[:, :, :1] + steps.cumsum(2)], 2)
         root = torch.stack([path[..., 0], root[..., 1], path[..., 2]], -1)
@@ -224,22 +249,35 @@ def lateness(chosen: torch.Tensor, frames: int, now: int, a: Augmentation, g: to
     return torch.stack([torch.zeros_like(second), second], 1)
 
 
-def _elsewhere(frame: Frame, a: Augmentation, g: torch.Generator) -> Frame:
-    """The frame of an imagined partner, where the draw says so: the person then stands away from its origin."""
-    batch = len(frame.yaw)
+class _Away(NamedTuple):
+    """Imagined partners: whether there is one, the frame's yaw and its step from the person's own, [B] and [B, 3]."""
+
+    away: torch.Tensor
+    yaw: torch.Tensor
+    step: torch.Tensor
+
+    def moved(self, frame: Frame, rows: torch.Tensor) -> Frame:
+        """The partner's frame where there is one: the person then stands away from its origin."""
+        away, yaw, step = (x[rows] for x in self)
+        return Frame(torch.where(away, yaw, frame.yaw), torch.where(away[:, None], frame.origin + step, frame.origin))
+
+
+def _elsewhere(batch: int, a: Augmentation, g: torch.Generator) -> _Away:
     away = torch.rand(batch, generator=g) < a.elsewhere
     bearing, yaw = uniform(g, (batch,), -math.pi, math.pi), uniform(g, (batch,), -math.pi, math.pi)
     distance = uniform(g, (batch,), 0.2, max(a.elsewhere_m, 0.2))
     step = torch.stack([torch.sin(bearing) * distance, torch.zeros(batch), torch.cos(bearing) * distance], -1)
-    return Frame(torch.where(away, yaw, frame.yaw), torch.where(away[:, None], frame.origin + step, frame.origin))
+    return _Away(away, yaw, step)
 
 
 def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generator, actor: torch.Tensor | None = None,
-          anchor: torch.Tensor | None = None, own: bool = False, late: torch.Tensor | None = None) -> Crops:
+          anchor: torch.Tensor | None = None, own: bool = False, late: torch.Tensor | None = None,
+          rows: slice = slice(None)) -> Crops:
     """A batch of crops of ``frames`` frames, augmented; each person ``late`` [B, P, T] frames behind (see `lateness`).
 
     The canonical frame is the ``actor``'s [B] (person index; drawn if not given), or with ``own`` each person's own, as they
-    are in frame ``anchor`` [B] of each crop (drawn if not given).
+    are in frame ``anchor`` [B] of each crop (drawn if not given). Of the batch only ``rows`` are made: the same whatever is
+    made beside them.
     """
     speed = uniform(g, (batch,), *a.warp)
     span = math.ceil((frames - 1) * a.warp[1]) + 1
@@ -249,23 +287,36 @@ def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generat
         first = torch.rand(batch, generator=g) < a.anchor_first
         anchor = (torch.rand(batch, generator=g) * frames).long().masked_fill(first, 0)
     times = start[:, None] + torch.arange(frames) * speed[:, None]
-    root, rotations = pool.poses(clip, times if late is None else times[:, None] - late)
-    root, rotations = varied(root, rotations, a, g)
+    times = times[:, None].expand(-1, pool.people, -1) if late is None else times[:, None] - late
+    variation = _Variation.drawn(batch, pool.people, a, g)
     which = torch.rand(batch, generator=g) < a.mirror
-    root, rotations, offsets = mirrored(root, rotations, pool.offsets[clip], which)
     scale = uniform(g, (batch, 1, 1, 1), *a.scale)
-    offsets, root = offsets * scale, root * scale
+    if not own and actor is None:
+        actor = torch.randint(pool.people, (batch,), generator=g)
+    away = _elsewhere(batch, a, g) if not own and pool.people == 1 else None
+    made, variation = torch.arange(batch)[rows], variation.of(rows)
+    root, rotations = pool.poses(clip[made], times[made])
+    others = None
+    if variation.other is not None:
+        whole_batch = len(made) == batch
+        others = rotations[variation.other] if whole_batch else pool.poses(clip[variation.other], times[variation.other])[1]
+    root, rotations = varied(root, rotations, others, variation)
+    root, rotations, offsets = mirrored(root, rotations, pool.offsets[clip[made]], which[made])
+    offsets, root = offsets * scale[made], root * scale[made]
     positions = forward_kinematics(SMPL22, root, rotations, offsets=offsets[:, :, None])
-    frame = frame_of(positions[torch.arange(batch), :, anchor])
+    if a.anchor_clip:
+        start, turned = pool.poses(clip[made], torch.zeros(len(made), 1))
+        start, turned, _ = mirrored(start, turned, pool.offsets[clip[made]], which[made])
+        first = forward_kinematics(SMPL22, start * scale[made], turned, offsets=offsets[:, :, None])[:, :, 0]
+    else:
+        first = positions[torch.arange(len(made)), :, anchor[made]]
+    frame = frame_of(first)
     if not own:
-        if actor is None:
-            actor = torch.randint(pool.people, (batch,), generator=g)
-        rows = torch.arange(batch)
-        frame = Frame(frame.yaw[rows, actor], frame.origin[rows, actor])
-        if pool.people == 1:
-            frame = _elsewhere(frame, a, g)
+        here = torch.arange(len(made)), actor[made]
+        frame = Frame(frame.yaw[here], frame.origin[here])
+        frame = frame if away is None else away.moved(frame, made)
         frame = Frame(frame.yaw[:, None], frame.origin[:, None])
-    return Crops(*to_frame(frame, positions, rotations), offsets, clip, which, anchor, frame)
+    return Crops(*to_frame(frame, positions, rotations), offsets, clip[made], which[made], anchor[made], frame)
 
 
 def whole(representation: Representation, positions: torch.Tensor, rotations: torch.Tensor):

@@ -72,14 +72,19 @@ def bone_lengths(positions):
     return (positions[..., 1:, :] - positions[..., _PARENTS, :]).norm(dim=-1)
 
 
+def planted_feet(target):
+    """Which feet [B, T - 1, 4] of positions [B, T, 22, 3] (m) stand, as the published data define contact."""
+    true = target[..., _FEET, :]
+    heights = torch.tensor(CONTACT_HEIGHTS, dtype=target.dtype, device=target.device)
+    return ((true.diff(dim=1) ** 2).sum(-1) < CONTACT_DISPLACEMENT) & (true[:, :-1, :, 1] < heights)
+
+
 def foot_loss(prediction, target):
     """Motion of the predicted feet where the true ones stand; positions [B, T, 22, 3] in metres.
 
     Smooth-L1 of the displacement a frame (m), over the planted feet; 0 where none is planted.
     """
-    true = target[..., _FEET, :]
-    heights = torch.tensor(CONTACT_HEIGHTS, dtype=target.dtype, device=target.device)
-    planted = ((true.diff(dim=1) ** 2).sum(-1) < CONTACT_DISPLACEMENT) & (true[:, :-1, :, 1] < heights)
+    planted = planted_feet(target)
     moved = prediction[..., _FEET, :].diff(dim=1)
     loss = F.smooth_l1_loss(moved, torch.zeros_like(moved), reduction="none").sum(-1)
     return (loss * planted).sum() / (3 * planted.sum()).clamp(min=1)
@@ -106,6 +111,16 @@ def geometric_losses(prediction, target, mean, std) -> GeometricLosses:
         foot=foot_loss(*metres))
 
 
+def interx_places(image, mean, std, body: Skeleton, offsets):
+    """Positions [B, T, 55, 3] in metres of a normalised "interx" image [B, T, 56, 6] on ``body``, see `interx_losses`."""
+    rest = torch.tensor(body.offsets, dtype=image.dtype, device=image.device)
+    grown = offsets[:, 20].norm(dim=-1) / rest[20].norm()
+    rest = torch.cat([offsets, rest[22:] * grown[:, None, None]], 1)[:, None]
+    image = image * std + mean
+    turns = R.matrix_from_6d(image[..., :ROOT_ROW, :]).transpose(-1, -2)
+    return kinematics(image[..., ROOT_ROW, :3], turns, rest, body.parents)
+
+
 def interx_losses(prediction, target, mean, std, body: Skeleton, offsets) -> GeometricLosses:
     """Terms of the codec loss for "interx" images [B, T, 56, 6], normalised by ``mean`` and ``std`` [56, 6].
 
@@ -113,16 +128,9 @@ def interx_losses(prediction, target, mean, std, body: Skeleton, offsets) -> Geo
     ``offsets`` [B, 22, 3] m for SMPL-22's joints; the hands grow with the forearm. The feature term is taken as normalised, the
     others in metres and radians, as published. Lengths of bones cannot differ here, so their term is 0.
     """
-    rest = torch.tensor(body.offsets, dtype=target.dtype, device=target.device)
-    grown = offsets[:, 20].norm(dim=-1) / rest[20].norm()
-    rest = torch.cat([offsets, rest[22:] * grown[:, None, None]], 1)[:, None]
-
-    def places(image):
-        image = image * std + mean
-        turns = R.matrix_from_6d(image[..., :ROOT_ROW, :]).transpose(-1, -2)
-        return kinematics(image[..., ROOT_ROW, :3], turns, rest, body.parents), image[..., :ROOT_ROW, :]
     sl1 = F.smooth_l1_loss
-    (p, turns), (q, true_turns) = places(prediction), places(target)
+    p, q = (interx_places(image, mean, std, body, offsets) for image in (prediction, target))
+    turns, true_turns = ((image * std + mean)[..., :ROOT_ROW, :] for image in (prediction, target))
     return GeometricLosses(
         reconstruction=sl1(prediction, target), explicit=sl1(p, q), velocity=sl1(p.diff(dim=1), q.diff(dim=1)),
         bone=torch.zeros_like(p[0, 0, 0, 0]), geodesic=geodesic_loss(turns, true_turns), foot=foot_loss(p, q))

@@ -1,126 +1,85 @@
-"""What every trainer shares: the loop, the schedule, the averaged weights, resuming, and stopping.
+"""What every trainer shares: the loop, the averaged weights, resuming, stopping, and one batch on several processes.
 
 A run is a pure function of its configuration and the step number: every batch and every random draw of a step comes from a
 generator seeded by (seed, step). A killed run therefore continues exactly where its last saved state was, with no data order
-to restore, and a background thread could not change what is trained on.
+to restore, a background thread cannot change what is trained on, and any number of processes sees the same samples.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
-import signal
-import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from rtinteract.training import distributed
+from rtinteract.training.board import Board, Feed, Stop
+from rtinteract.training.distributed import WHOLE, Part
+from rtinteract.training.keeper import Keeper
+from rtinteract.training.loop import FREE, LoopConfig, generator, rate, resolved, step_seed, with_limits
 from rtinteract.training.state import Ema, load_state, save_state, write_atomic
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from rtinteract.config import to_dict
+from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError, RtInteractError
 from rtinteract.precision import has_fast_bfloat16
 
+__all__ = ["Diverged", "LoopConfig", "Part", "Result", "Stage", "Trainer", "WHOLE", "borrowed", "generator", "rate", "step_seed",
+           "with_limits"]
+
 log = logging.getLogger(__name__)
+
+Terms = dict[str, torch.Tensor]
 
 
 class Diverged(RtInteractError):
     """A loss or gradient stopped being finite; the last saved state is from before that."""
 
 
-@dataclass(frozen=True)
-class LoopConfig:
-    """The loop's settings. A run ends at ``steps`` or ``minutes`` (time spent in this run, earlier parts included), whichever is
-    first. The learning rate follows the share of the run that is done: by steps if given, else by time. Only a run without
-    ``minutes`` repeats to the bit.
+class Stage(ABC):
+    """One thing to train. ``model`` is the module whose weights are optimised, averaged, saved and resumed.
 
-    ``schedule``: "cosine" to ``final_rate`` of the rate, "step" (``milestones`` as shares, each times ``factor``) or "constant".
-    ``precision``: "auto" is bfloat16 autocast where the processor has matrix units for it, else float32.
+    A ``divisible`` stage makes parts of a batch (``batch`` then takes a `Part`) and says in `counts` what its terms are means
+    over; any other is computed whole by every process. ``sometimes_unused`` says that a step may leave parameters without a
+    gradient, ``best`` names the validation metric that matters most (with a "+" where higher is better), ``epoch`` the samples
+    in one pass over the data, where that can be said.
     """
 
-    seed: int = 0
-    batch: int = 96
-    steps: int | None = None
-    minutes: float | None = None
-    learning_rate: float = 8e-4
-    betas: tuple[float, ...] = (0.9, 0.99)
-    weight_decay: float = 1e-5
-    warmup: int = 200
-    schedule: str = "cosine"
-    final_rate: float = 0.02
-    milestones: tuple[float, ...] = (0.7, 0.85)
-    factor: float = 0.1
-    gradient_norm: float = 1.0
-    ema: float = 0.999
-    precision: str = "auto"
-    device: str = "cpu"
-    threads: int | None = None
-    save_s: float = 120.0
-    validate_s: float = 120.0
-    validate_steps: int | None = None
-    log_steps: int = 20
-
-    def __post_init__(self):
-        def check(good, what, expected, got):
-            if not good:
-                raise ConfigError(f"loop.{what}: expected {expected}, got {got!r}; mend the configuration")
-        check(self.steps is not None or self.minutes is not None, "steps", "a limit in steps or minutes", None)
-        check(self.steps is None or self.steps >= 1, "steps", "at least 1", self.steps)
-        check(self.minutes is None or self.minutes > 0, "minutes", "more than 0", self.minutes)
-        check(self.batch >= 1, "batch", "at least 1", self.batch)
-        check(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
-        check(self.schedule in ("cosine", "step", "constant"), "schedule", "'cosine', 'step' or 'constant'", self.schedule)
-        check(self.precision in ("auto", "float32", "bfloat16"), "precision", "'auto', 'float32' or 'bfloat16'", self.precision)
-        check(0 <= self.ema < 1, "ema", "a decay in [0, 1)", self.ema)
-        check(len(self.betas) == 2, "betas", "two numbers", self.betas)
-
-
-# What may differ between the parts of one run: limits and habits, not what is computed at a step.
-_FREE = ("steps", "minutes", "threads", "save_s", "validate_s", "validate_steps", "log_steps")
-
-
-def rate(config: LoopConfig, step: int, done: float) -> float:
-    """Learning rate at step ``step`` (from 0) when the share ``done`` in [0, 1] of the run is behind."""
-    warm = min(1.0, (step + 1) / max(config.warmup, 1))
-    if config.schedule == "cosine":
-        shape = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-    elif config.schedule == "step":
-        shape = config.factor ** sum(done >= m for m in config.milestones)
-    else:
-        shape = 1.0
-    return config.learning_rate * warm * shape
-
-
-def step_seed(seed: int, step: int, what: str = "") -> int:
-    """A 63-bit seed of its own for each (seed, step, purpose); neighbouring steps share nothing."""
-    digest = hashlib.blake2b(f"{seed}/{step}/{what}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def generator(seed: int, step: int, what: str = "") -> torch.Generator:
-    """A CPU generator seeded by `step_seed`."""
-    return torch.Generator().manual_seed(step_seed(seed, step, what))
-
-
-class Stage(ABC):
-    """One thing to train. ``model`` is the module whose weights are optimised, averaged, saved and resumed."""
-
     model: nn.Module
+    divisible = False
+    sometimes_unused = False
+    best = ""
+    epoch: int | None = None
 
     @abstractmethod
     def batch(self, step: int) -> Any:
-        """The batch of step ``step``: a pure function of the step, on the stage's device."""
+        """The batch of step ``step`` (of a divisible stage: a part of it): a pure function of the step, on the stage's device."""
 
     @abstractmethod
-    def loss(self, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(self, batch: Any, step: int) -> tuple[torch.Tensor, Terms]:
         """Scalar loss and the terms to log."""
+
+    def terms(self, batch: Any, step: int) -> tuple[Terms, Terms]:
+        """The terms whose sum is the loss, and others to log."""
+        loss, seen = self.loss(batch, step)
+        return {"loss": loss}, seen
+
+    def counts(self, batch: Any) -> dict[str, float | torch.Tensor]:
+        """What each term of this part is the mean over (samples, tokens), by the term's name; "" stands for all others."""
+        return {"": 1.0}
+
+    @contextlib.contextmanager
+    def divided(self, batches: Sequence):
+        """Around the passes of a step whose batch comes in parts, of which ``batches`` are this process's."""
+        yield
 
     @abstractmethod
     def validate(self, weights: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -129,6 +88,10 @@ class Stage(ABC):
     @abstractmethod
     def export(self, path: Path, weights: dict[str, torch.Tensor], card: dict) -> None:
         """Write the stage's result atomically."""
+
+    def pictures(self, weights: dict[str, torch.Tensor], folder: Path, count: int) -> list[Path]:
+        """Pictures (.png) in ``folder`` of what these weights make of ``count`` held-out clips, the truth beside it."""
+        return []
 
 
 @contextlib.contextmanager
@@ -156,75 +119,37 @@ class Result:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class _Stop:
-    """SIGTERM and SIGINT ask the loop to save and end; the previous handlers come back afterwards."""
+class _Terms(nn.Module):
+    """A stage's terms as a module's forward pass, as data parallelism wants it."""
 
-    def __init__(self):
-        self.asked = False
-        self._before: dict[int, Any] = {}
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.model, self._stage = stage.model, stage
 
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number, frame):
-        self.asked = True
-
-    def __exit__(self, *error):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-class _Board:
-    """Scalars to TensorBoard (if it is installed) and to metrics.jsonl (always)."""
-
-    def __init__(self, folder: Path):
-        self._lines = open(folder / "metrics.jsonl", "a", encoding="utf-8")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            log.warning("TensorBoard is not installed: curves go to metrics.jsonl only; pip install 'rtinteract[train]' adds it")
-            self._writer = None
-        else:
-            self._writer = SummaryWriter(folder / "tensorboard")
-
-    def write(self, step: int, minutes: float, values: dict[str, float], kind: str) -> None:
-        """One line of metrics at a step."""
-        self._lines.write(json.dumps({"step": step, "minutes": round(minutes, 3), "kind": kind, **values}) + "\n")
-        self._lines.flush()
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
-
-    def close(self) -> None:
-        """Flush both."""
-        self._lines.close()
-        if self._writer is not None:
-            self._writer.close()
-
-
-def _bar(total, start, progress: bool):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        log.warning("tqdm is not installed, so there is no progress bar; pip install 'rtinteract[train]' adds it")
-        return None
-    return tqdm(total=total, initial=start, disable=not progress, dynamic_ncols=True, unit="step", mininterval=1.0)
+    def forward(self, batch: Any, step: int) -> tuple[Terms, Terms]:
+        return self._stage.terms(batch, step)
 
 
 class Trainer:
-    """Runs a stage. ``config`` is the stage's whole configuration (stored, and compared on resume), ``loop`` its loop part."""
+    """Runs a stage. ``config`` is the stage's whole configuration (stored, and compared on resume), ``loop`` its loop part.
+
+    Under torchrun every process runs the same trainer: the batch of a step is divided among them, the first one writes.
+    """
 
     def __init__(self, stage: Stage, loop: LoopConfig, config: Any, out: Path, *, name: str, progress: bool = True,
                  resume: bool = True):
-        self.stage, self.loop, self.out, self.name, self.progress = stage, loop, Path(out), name, progress
+        self.world = distributed.world()
+        self.stage, self.out, self.name, self.progress = stage, Path(out), name, progress and self.world.chief
+        self.loop, self.kind, self.config = resolved(loop, stage.epoch), type(config), to_dict(config)
         self.device = torch.device(loop.device)
-        self.config = to_dict(config)
         self.out.mkdir(parents=True, exist_ok=True)
         if loop.threads:
             torch.set_num_threads(loop.threads)
+        if loop.accumulate > 1 and not stage.divisible:
+            raise ConfigError(f"loop.accumulate: expected 1 for the stage {name!r}, whose loss compares a whole batch, got "
+                              f"{loop.accumulate}; lower loop.batch instead")
+        first, count = self.world.rank * loop.accumulate, self.world.size * loop.accumulate
+        self.parts = [Part(first + i, count) for i in range(loop.accumulate)] if stage.divisible else [WHOLE]
         fast = has_fast_bfloat16(self.device) if loop.precision == "auto" else loop.precision == "bfloat16"
         self.autocast = torch.bfloat16 if fast else None
         self.parameters = [p for p in stage.model.parameters() if p.requires_grad]
@@ -233,14 +158,32 @@ class Trainer:
         self.ema = Ema(stage.model, loop.ema)
         self.step, self.spent_s = 0, 0.0
         self.metrics: dict[str, float] = {}
+        self.best: dict[str, Any] = {}
         self.state_file, self.result_file = self.out / "state.pt", self.out / f"{name}.safetensors"
+        self.best_file = self.out / f"{name}-best.safetensors"
         if resume and self.state_file.exists():
             self._resume()
-        write_atomic(self.out / "config.json", json.dumps(self.config, indent=1).encode())
+        self._begin_together()
+        if self.world.chief:
+            write_atomic(self.out / "config.json", json.dumps(self.config, indent=1).encode())
+
+    def _begin_together(self) -> None:
+        """Make sure that all processes stand at one step, and let their gradients be averaged."""
+        self.forward: nn.Module = _Terms(self.stage)
+        if self.world.size == 1:
+            return
+        if distributed.agreed([self.step])[0] != self.step * self.world.size:
+            raise ConfigError(f"resume: expected every process to find the same state in {self.out}, got step {self.step} in "
+                              f"process {self.world.rank} and another elsewhere; give a folder that all machines share")
+        self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False, gradient_as_bucket_view=True,
+                                               find_unused_parameters=self.stage.sometimes_unused)
 
     def _comparable(self, config: dict) -> dict:
+        """A configuration as it decides what is trained: settings that older runs did not know have their defaults."""
+        with contextlib.suppress(RtInteractError, TypeError):
+            config = to_dict(from_dict(self.kind, config))
         config = json.loads(json.dumps(config))
-        config["loop"] = {k: v for k, v in config["loop"].items() if k not in _FREE}
+        config["loop"] = {k: v for k, v in config["loop"].items() if k not in FREE}
         return config
 
     def _resume(self) -> None:
@@ -258,54 +201,125 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema.weights = state["ema"]
         self.step, self.spent_s, self.metrics = state["step"], state["spent_s"], state["metrics"]
+        self.best = state.get("best", {})
         log.info("resumed %s at step %d after %.1f min", self.name, self.step, self.spent_s / 60)
 
     def save(self) -> None:
         """Save everything a later run needs to continue from this step."""
         save_state(self.state_file, {
             "model": self.stage.model.state_dict(), "ema": self.ema.weights, "optimizer": self.optimizer.state_dict(),
-            "step": self.step, "spent_s": self.spent_s, "metrics": self.metrics, "config": json.dumps(self.config)})
+            "step": self.step, "spent_s": self.spent_s, "metrics": self.metrics, "best": self.best,
+            "config": json.dumps(self.config)})
 
-    def export(self) -> None:
+    def save_if_possible(self) -> None:
+        """Save; a full disk leaves the state before as it was and is told, but does not end the run."""
+        try:
+            self.save()
+        except OSError as error:
+            log.error("%s: the state of step %d could not be saved (%s); the one before is kept and training goes on: free the "
+                      "disk", self.name, self.step, error.strerror or error)
+
+    def export(self, path: Path | None = None) -> None:
         """Write the stage's result with the averaged weights."""
         card = {"stage": self.name, "steps": self.step, "minutes": round(self.spent_s / 60, 2), "seed": self.loop.seed,
                 "metrics": self.metrics, "training": self.config}
-        self.stage.export(self.result_file, self.ema.weights, card)
+        self.stage.export(path or self.result_file, self.ema.weights, card)
 
     def _done(self) -> float:
         by_steps = self.step / self.loop.steps if self.loop.steps else 0.0
         by_time = self.spent_s / (60 * self.loop.minutes) if self.loop.minutes else 0.0
         return max(by_steps, by_time)
 
-    def _advance(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        torch.manual_seed(step_seed(self.loop.seed, self.step, "model"))
+    def _batches(self, step: int) -> list:
+        return [self.stage.batch(step, part) for part in self.parts] if self.stage.divisible else [self.stage.batch(step)]
+
+    def _shares(self, batches: list) -> list[dict[str, float]]:
+        """For each part, how much of the whole batch's mean of each term is this part's."""
+        if len(self.parts) * self.world.size == 1 or not self.stage.divisible:
+            return [{"": 1.0}]
+        counts = [{k: float(v) for k, v in self.stage.counts(b).items()} for b in batches]
+        names = sorted(counts[0])
+        totals = distributed.agreed([sum(c[name] for c in counts) for name in names])
+        return [{name: c[name] / max(total, 1.0) for name, total in zip(names, totals, strict=True)} for c in counts]
+
+    def _backward(self, batch: Any, part: Part, share: dict[str, float], last: bool) -> Terms:
+        """One part's gradients, added to what is there; what it has of the loss and of all terms."""
+        what = "model" if part.count == 1 else f"model/{part.index}/{part.count}"
+        torch.manual_seed(step_seed(self.loop.seed, self.step, what))
+        together = self.world.size > 1 and not last
+        with self.forward.no_sync() if together else contextlib.nullcontext():
+            with torch.autocast(self.device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+                objective, seen = self.forward(batch, self.step)
+            weighted = {k: v if share.get(k, share[""]) == 1 else v * share.get(k, share[""]) for k, v in objective.items()}
+            loss = sum(weighted.values())
+            # Processes' gradients are averaged, and a part's terms are shares of the whole batch's.
+            (loss * self.world.size if part.count > 1 else loss).backward()
+        found = {k: v.detach() * share.get(k, share[""]) for k, v in seen.items()}
+        return {"loss": loss.detach()} | {k: v.detach() for k, v in weighted.items() if k != "loss"} | found
+
+    def _advance(self, batches: list) -> Terms:
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.loop, self.step, self._done())
-        batch = self.stage.batch(self.step)
-        with torch.autocast(self.device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None):
-            loss, terms = self.stage.loss(batch, self.step)
+        shares = self._shares(batches)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        found: list[Terms] = []
+        with self.stage.divided(batches) if self.parts[0].count > 1 else contextlib.nullcontext():
+            for i, (batch, part, share) in enumerate(zip(batches, self.parts, shares, strict=True)):
+                found.append(self._backward(batch, part, share, last=i == len(batches) - 1))
+        terms = {k: sum(f[k] for f in found) for k in found[0]}
         norm = nn.utils.clip_grad_norm_(self.parameters, self.loop.gradient_norm)
-        if not math.isfinite(float(norm)) or not math.isfinite(float(loss.detach())):
-            raise Diverged(f"{self.name}: expected a finite loss at step {self.step}, got loss {float(loss.detach())} with "
+        if not math.isfinite(float(norm)) or not math.isfinite(float(terms["loss"])):
+            raise Diverged(f"{self.name}: expected a finite loss at step {self.step}, got loss {float(terms['loss'])} with "
                            f"gradient norm {float(norm)}; the saved state is from before it: lower the learning rate and start "
                            "again, or look for broken clips")
         self.optimizer.step()
         self.step += 1
         self.ema.update(self.stage.model, self.step)
-        return loss.detach(), {k: v.detach() for k, v in terms.items()} | {"gradient_norm": norm.detach()}
+        return terms | {"gradient_norm": norm.detach()}
 
-    def validate(self, board: _Board) -> None:
-        """Held-out metrics with the averaged weights, logged and kept for the result's card."""
+    def _values(self, terms: Terms) -> dict[str, float]:
+        """Numbers to log, of the whole batch."""
+        values = {k: float(v) for k, v in terms.items()}
+        if self.world.size > 1:
+            divided = [k for k in values if k != "gradient_norm"]
+            scale = 1 if self.parts[0].count > 1 else 1 / self.world.size
+            sums = distributed.agreed([values[k] * scale for k in divided])
+            values |= dict(zip(divided, sums, strict=True))
+        return values
+
+    def validate(self, board: Board) -> None:
+        """Held-out metrics with the averaged weights, logged and kept for the result's card; the best result so far is kept."""
         began = time.monotonic()
         self.metrics = self.stage.validate(self.ema.weights)
         board.write(self.step, self.spent_s / 60, self.metrics, "validation")
         log.info("%s step %d (%.1f min): %s [%.1f s]", self.name, self.step, self.spent_s / 60,
                  ", ".join(f"{k} {v:.4g}" for k, v in self.metrics.items()), time.monotonic() - began)
+        name = self.stage.best if self.loop.best == "auto" else self.loop.best
+        if not name or not self.metrics:
+            return
+        if name.lstrip("+") not in self.metrics:
+            raise ConfigError(f"loop.best: expected one of {', '.join(self.metrics)} (with a + where higher is better), got "
+                              f"{name!r}; mend the configuration")
+        value, sign = self.metrics[name.lstrip("+")], -1 if name.startswith("+") else 1
+        if self.best.get("metric") != name or sign * value < sign * self.best["value"]:
+            self.best = {"metric": name, "value": value, "step": self.step}
+            self.export(self.best_file)
 
-    def _reason(self, stop: _Stop) -> str | None:
-        if stop.asked:
+    def draw(self, board: Board) -> None:
+        """Pictures of held-out clips, in the run's folder and on the board."""
+        try:
+            paths = self.stage.pictures(self.ema.weights, self.out / "samples" / f"{self.step:08d}", self.loop.samples)
+        except ModuleNotFoundError as error:
+            log.warning("no pictures: %s is not installed; pip install 'rtinteract[view]' adds it", error.name)
+            return
+        for path in paths:
+            board.picture(self.step, path)
+
+    def _reason(self, stop: Stop) -> str | None:
+        """Why to end now, the same for all processes: their clocks and signals differ."""
+        asked, spent_s = distributed.agreed([stop.asked, self.spent_s if self.world.chief else 0.0])
+        self.spent_s = spent_s
+        if asked:
             return "signal"
         if self.loop.steps is not None and self.step >= self.loop.steps:
             return "steps"
@@ -316,44 +330,24 @@ class Trainer:
     def run(self) -> Result:
         """Train until a limit or a signal, then save, validate (unless a signal wants it quick) and export."""
         self.stage.model.train()
-        board, bar = _Board(self.out), _bar(self.loop.steps, self.step, self.progress)
-        saved = validated = self.spent_s
+        ahead = self.loop.prefetch == "on" or (self.loop.prefetch == "auto" and self.device.type != "cpu")
+        feed = Feed(self._batches, ahead)
+        keeper = Keeper(self) if self.world.chief else None
         try:
-            with torch.random.fork_rng(devices=[]), _Stop() as stop:
+            with torch.random.fork_rng(devices=[]), Stop() as stop:
+                began = time.monotonic()
                 while (reason := self._reason(stop)) is None:
-                    began = time.monotonic()
-                    loss, terms = self._advance()
-                    if self.step % self.loop.log_steps == 0:
-                        values = {"loss": float(loss), **{k: float(v) for k, v in terms.items()}}
-                        values["rate"] = self.optimizer.param_groups[0]["lr"]
-                        board.write(self.step, self.spent_s / 60, values, "train")
-                        if bar is not None:
-                            bar.set_postfix({"loss": f"{values['loss']:.4f}"} | {k: f"{v:.3g}" for k, v in self.metrics.items()})
+                    terms = self._advance(feed.take(self.step))
+                    values = self._values(terms) if self.step % self.loop.log_steps == 0 else None
                     self.spent_s += time.monotonic() - began
-                    if bar is not None:
-                        bar.update(1)
-                    by_steps = self.loop.validate_steps
-                    if (self.step % by_steps == 0) if by_steps else (self.spent_s - validated >= self.loop.validate_s):
-                        validated = self.spent_s
-                        self.validate(board)
-                        self.export()
-                    if self.spent_s - saved >= self.loop.save_s:
-                        saved = self.spent_s
-                        self.save()
-                self.save()
-                if reason != "signal":
-                    self.validate(board)
-                    self.save()
-                self.export()
+                    if keeper is not None:
+                        keeper.after_step(values, feed)
+                    began = time.monotonic()
+                if keeper is not None:
+                    keeper.finish(reason)
+                distributed.wait()
         finally:
-            board.close()
-            if bar is not None:
-                bar.close()
+            feed.close()
+            if keeper is not None:
+                keeper.close()
         return Result(self.step, self.spent_s / 60, reason, self.result_file, dict(self.metrics))
-
-
-def with_limits(loop: LoopConfig, *, steps: int | None, minutes: float | None, **other) -> LoopConfig:
-    """The loop with a command line's limits in place of its own (if any is given) and other given settings."""
-    if steps is not None or minutes is not None:
-        loop = replace(loop, steps=steps, minutes=minutes)
-    return replace(loop, **{k: v for k, v in other.items() if v is not None})
