@@ -265,6 +265,8 @@ class Decoder(nn.Module):
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.factors = config.upsample
+        # Columns to either side that a level's residual stack looks at.
+        self.reach = sum(config.dilation_growth ** i for i in range(config.depth))
         widths = config.channels[::-1]
         self.stem = nn.Conv2d(config.code_dim, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(_stack(config, width) for width in widths[:-1])
@@ -272,11 +274,27 @@ class Decoder(nn.Module):
         self.neck = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
         self.head = nn.Conv2d(widths[-1], config.features, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x, last: int | None = None):
+        """With ``last`` the image's so many last frames, as the whole has them; coarser levels go on with what these look at."""
         x = F.relu(self.stem(x))
-        for factors, blocks, up in zip(self.factors, self.blocks, self.up, strict=True):
-            x = up(F.interpolate(blocks(x), scale_factor=tuple(map(float, factors)), mode="nearest"))
-        return self.head(F.relu(self.neck(x)))
+        for factors, blocks, up, kept in zip(self.factors, self.blocks, self.up, self._kept(last), strict=True):
+            x = blocks(x)
+            if kept is not None:
+                x = x[..., max(0, x.shape[-1] - kept):]
+            x = up(F.interpolate(x, scale_factor=tuple(map(float, factors)), mode="nearest"))
+        x = self.head(F.relu(self.neck(x)))
+        return x if last is None else x[..., x.shape[-1] - last:]
+
+    def _kept(self, last: int | None) -> list[int | None]:
+        """How many columns at the end of each level's stack the ``last`` frames look at."""
+        if last is None:
+            return [None] * len(self.factors)
+        # Neck and head, then the convolution after each upsampling, look one further.
+        found, wanted = [], last + 2
+        for _, time in reversed(self.factors):
+            found.append(math.ceil((wanted + 1) / time))
+            wanted = found[-1] + self.reach
+        return found[::-1]
 
 
 def _check_rows(config: CodecConfig):
@@ -323,9 +341,9 @@ class Codec(nn.Module):
         with torch.autocast(latent.device.type, enabled=False):
             return self._rows(latent)
 
-    def _features(self, latent):
+    def _features(self, latent, last: int | None = None):
         latent = latent.to(self.decoder.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
-        return self.decoder(latent).permute(0, 3, 2, 1)
+        return self.decoder(latent, last).permute(0, 3, 2, 1)
 
     def latent(self, features):
         """Latent [B, C, S, N] of normalised features [B, T, J, F]; frames past the last whole column are not seen."""
@@ -346,13 +364,16 @@ class Codec(nn.Module):
             ids = self.quantizer.assign(self._rows(latent))
         return ids.view(latent.shape[0], *latent.shape[2:])
 
-    def decode(self, codes):
-        """Normalised features [B, 4N, J, F] of codes [B, S, N]; an id outside 0 .. K-1 decodes from a zero vector."""
+    def decode(self, codes, last: int | None = None):
+        """Normalised features [B, 4N, J, F] of codes [B, S, N]; an id outside 0 .. K-1 decodes from a zero vector.
+
+        With ``last`` in [1, 4N] only so many frames at the end, [B, last, J, F].
+        """
         if codes.ndim != 3 or codes.shape[1] != self.config.parts or codes.shape[2] == 0:
             raise MotionError(f"codec: expected codes [B, {self.config.parts}, N] with N >= 1, got {tuple(codes.shape)}")
         with torch.autocast(codes.device.type, enabled=False):
             vectors = self.quantizer.vectors(codes)
-        return self._features(vectors.permute(0, 3, 1, 2)).to(vectors.dtype)
+        return self._features(vectors.permute(0, 3, 1, 2), last).to(vectors.dtype)
 
     def forward(self, features, *, gumbel_noise=None, generator=None) -> CodecOutput:
         """The training path: reconstruct normalised features [B, T, J, F].

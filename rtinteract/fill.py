@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rtinteract.capture import Graphs, asked_for
+from rtinteract.graph import flattened
 from rtinteract.pipeline import Pipeline
 from rtinteract.sampler import fill_masked
 
@@ -30,10 +31,10 @@ def bucket_of(batch: int) -> int:
 
 
 def fill_and_decode(pipeline: Pipeline, codes: Tensor, condition: Tensor | None, modulations, draw: Draw, seeds: Tensor, *,
-                    placement: Tensor | None = None, last: int | None = None, begin: int = 0, transformer=None,
-                    graphs: Graphs | None = None) -> tuple[Tensor, Tensor]:
-    """`rtinteract.sampler.fill_masked` of codes [B, 2, S, N] without padding, then the image [B, 2, 4 (N - begin), J, F] of the
-    columns from ``begin`` on.
+                    placement: Tensor | None = None, last: int | None = None, begin: int = 0, person: int | None = None,
+                    frames: int | None = None, transformer=None, graphs: Graphs | None = None) -> tuple[Tensor, Tensor]:
+    """`rtinteract.sampler.fill_masked` of codes [B, 2, S, N] without padding, then the image [B, P, 4 (N - begin), J, F] of the
+    columns from ``begin`` on: of both people, or of one ``person`` (P = 1); with ``frames`` so many frames at its end.
 
     ``condition`` [B, C] or None and its ``modulations`` as there; ``transformer`` stands in for the pipeline's. On a GPU that
     `rtinteract.capture.asked_for` both are one graph for each bucket of batches, number of columns and `Draw`, kept in ``graphs``
@@ -45,13 +46,14 @@ def fill_and_decode(pipeline: Pipeline, codes: Tensor, condition: Tensor | None,
     def run(codes, seeds, placement, condition, modulations):
         filled = fill_masked(transformer, codes, condition, None, **draw._asdict(), seeds=seeds, placement=placement, last=last,
                              modulations=modulations)
-        image = pipeline.decode_image(filled[..., begin:].flatten(0, 1))
-        return filled, image.unflatten(0, (len(codes), 2))
+        seen = filled if person is None else filled[:, person:person + 1]
+        image = pipeline.decode_image(seen[..., begin:].flatten(0, 1), frames)
+        return filled, image.unflatten(0, seen.shape[:2])
 
     if graphs is None and not asked_for(codes.device):
         return run(codes, seeds, placement, condition, modulations)
     graphs = pipeline.graphs if graphs is None else graphs
-    flat, rebuild = _flattened(modulations)
+    flat, rebuild = flattened(modulations)
     given = (codes, seeds, placement, condition)
     present = [x is not None for x in given]
 
@@ -67,7 +69,7 @@ def fill_and_decode(pipeline: Pipeline, codes: Tensor, condition: Tensor | None,
         bucket = bucket_of(count)
         tensors = [_padded(x[rows], bucket) for x in given if x is not None]
         tensors += [_rows_of(x, rows, len(codes), bucket) for x in flat]
-        key = (bucket, *codes.shape[1:], draw, guided, *present, last, begin)
+        key = (bucket, *codes.shape[1:], draw, guided, *present, last, begin, person, frames)
         answers.append([x[:count] for x in graphs.run(key, step, tensors)])
     return tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*answers, strict=True))
 
@@ -80,29 +82,3 @@ def _padded(x: Tensor, rows: int) -> Tensor:
 def _rows_of(x: Tensor, rows: slice, batch: int, bucket: int) -> Tensor:
     """The rows of a modulation [B or 2 B, 1, D] (those without condition follow the others), padded to a bucket."""
     return torch.cat([_padded(half[rows], bucket) for half in x.split(batch)])
-
-
-def _flattened(modulations):
-    """The tensors of nested tuples, and what puts them back."""
-    flat: list[Tensor] = []
-
-    def take(part):
-        if isinstance(part, Tensor):
-            flat.append(part)
-            return len(flat) - 1
-        if part is None:
-            return None
-        return _like(part, [take(p) for p in part])
-
-    plan = take(modulations)
-
-    def rebuild(tensors, part=plan):
-        if part is None or isinstance(part, int):
-            return None if part is None else tensors[part]
-        return _like(part, [rebuild(tensors, p) for p in part])
-
-    return flat, rebuild
-
-
-def _like(part: tuple, values: list):
-    return type(part)(*values) if hasattr(part, "_fields") else tuple(values)

@@ -19,7 +19,9 @@ from rtinteract.features import base
 from rtinteract.features.body import fit_offsets
 from rtinteract.features.canonical import Frame, frame_of, from_frame, to_frame
 from rtinteract.feet import plant_feet
+from rtinteract.graph import Recordings
 from rtinteract.motion import MODEL_FPS, Motion
+from rtinteract.native import NativeTransformer, why_not
 from rtinteract.placement import compose, describe_pair
 from rtinteract.precision import beside_int8, narrowed
 from rtinteract.quant import int8_transformer
@@ -92,10 +94,13 @@ class Pipeline:
         int8 = dtype == torch.int8
         self.codec = narrowed(parts.codec, beside_int8(device) if int8 else dtype, ("quantizer",))
         self.normalizer = parts.normalizer
-        self.transformer = int8_transformer(parts.transformer) if int8 else narrowed(parts.transformer, dtype, ("prior",))
+        transformer = int8_transformer(parts.transformer) if int8 else narrowed(parts.transformer, dtype, ("prior",))
+        in_one_call = dtype != torch.float32 and why_not(device, transformer.config) is None
+        self.transformer = NativeTransformer(transformer) if in_one_call else transformer
         self.stride = parts.config.codec.frames_per_column
         self.own_frames = parts.config.transformer.placement
         self.graphs = Graphs()
+        self.recordings = Recordings(self.transformer)
 
     def frames(self, anchors: list[torch.Tensor | None], condition: torch.Tensor | None, seed: int) -> Frame:
         """Both people's canonical frames (yaw [2], origin [2, 3]) from their positions [22, 3] at the anchor, None if unknown.
@@ -116,19 +121,20 @@ class Pipeline:
         return Frame(torch.stack([f.yaw for f in known]), torch.stack([f.origin for f in known]))
 
     def placement(self, frames: Frame, people: Sequence[Poses | None], known: torch.Tensor) -> torch.Tensor | None:
-        """What both people's tokens are told of where they stand, [2, N, WIDTH]; None for a model of shared frames.
+        """What both people's tokens are told of where they stand, [..., 2, N, WIDTH]; None for a model of shared frames.
 
-        ``people`` are their world poses from the first column on (None: nothing known), ``known`` bool [2, N] the columns of
-        which the poses are.
+        ``frames`` [..., 2] are both people's, ``people`` their world poses [..., T] from the first column on (None: nothing
+        known), ``known`` bool [2, N] the columns of which the poses are.
         """
         if not self.own_frames:
             return None
-        columns = known.shape[1]
+        pairs, columns = frames.yaw.shape[:-1], known.shape[1]
         ends = torch.arange(1, columns + 1, device=self.device) * self.stride - 1
-        steps = [Frame(torch.zeros(columns, device=self.device), torch.zeros(columns, 3, device=self.device)) if p is None
-                 else frame_of(p.positions[ends.clamp(max=len(p) - 1)]) for p in people]
-        return describe_pair(frames.yaw, frames.origin, torch.stack([s.yaw for s in steps]),
-                             torch.stack([s.origin for s in steps]), known)
+        nowhere = torch.zeros(*pairs, columns, 3, device=self.device)
+        steps = [Frame(nowhere[..., 0], nowhere) if p is None else frame_of(p.positions[..., ends.clamp(max=len(p) - 1), :, :])
+                 for p in people]
+        return describe_pair(frames.yaw, frames.origin, torch.stack([s.yaw for s in steps], -2),
+                             torch.stack([s.origin for s in steps], -3), known.expand(*pairs, 2, columns))
 
     def codec_for(self, columns: int) -> Codec:
         """The codec for clips of so many columns: torch's CPU convolution in bfloat16 answers NaN where a dilated kernel is far
@@ -148,9 +154,9 @@ class Pipeline:
         return self.codec_for(image.shape[-3] // self.stride).encode(self.normalizer(image))
 
     @torch.inference_mode()
-    def decode_image(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes [B, S, N] -> image [B, 4 N, J, F] in the representation's own units."""
-        return self.normalizer.inverse(self.codec_for(codes.shape[-1]).decode(codes))
+    def decode_image(self, codes: torch.Tensor, last: int | None = None) -> torch.Tensor:
+        """Codes [B, S, N] -> image [B, 4 N, J, F] in the representation's own units; with ``last`` so many frames at its end."""
+        return self.normalizer.inverse(self.codec_for(codes.shape[-1]).decode(codes, last))
 
     @torch.inference_mode()
     def pose(self, image: torch.Tensor, frame: Frame, offsets: torch.Tensor | None = None, anchor: int | None = None) -> Poses:

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from rtinteract import rotation as R
-from rtinteract.blend import take_over
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame
 from rtinteract.fill import Draw, fill_and_decode
-from rtinteract.graph import recorded
+from rtinteract.graph import Recorded
 from rtinteract.kernels.remask import sample_seeds
 from rtinteract.motion import MODEL_FPS, Motion
-from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of, with_planted_feet
+from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of
 from rtinteract.placement import WIDTH
+from rtinteract.plan import SETTLED, Course, Foreseen, Plan, read_course, shown
 from rtinteract.sampler import check_options, guidance_modulations, together
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -32,8 +32,6 @@ from rtinteract.skeleton import SMPL22, forward_kinematics
 _STANDING = 0.96
 # Past columns that a decoded frame depends on: the reach of the decoder's convolutions.
 _CONTEXT = 9
-# Frames before now that the read poses depend on: half the window in which their root's drift is averaged, and some.
-_SETTLED = 8
 # Shown frames that tell which feet are planted when a plan begins.
 _FOOTING = 8
 
@@ -71,24 +69,6 @@ class StreamConfig:
             raise ConfigError(f"stream.blend: expected 0 or more frames, got {self.blend}")
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What one hop gives: the reactor from frame ``start`` on (world, ``horizon`` frames), and the actor as foreseen.
-
-    ``start`` counts the model's frames since the stream began: the first frame not yet heard of the actor.
-    """
-
-    reactor: Motion
-    actor: Motion
-    start: int
-    seconds: float
-
-
-def shown(plans: Sequence[Plan], hop: int) -> Motion:
-    """What a viewer saw of the reactor: ``hop`` frames of each plan; frame 0 is the stream's frame ``hop``."""
-    return Motion.join([plan.reactor[:hop] for plan in plans])
-
-
 def play(stream: ReactionStream, actor: Motion) -> Motion:
     """A whole clip through a fresh stream, as fast as it goes; the reactor as `shown`, its frame 0 at the actor's ``hop``.
 
@@ -119,6 +99,10 @@ class _Window:
     def poses(self) -> Poses:
         return Poses(self.positions, self.rotations)[self.size - self.filled:]
 
+    def last(self) -> Poses:
+        """The newest pose [1], a copy."""
+        return Poses(self.positions[-1:].clone(), self.rotations[-1:].clone())
+
     def bridge(self, gap: int, to: Poses, offsets: torch.Tensor) -> None:
         """Replace the newest ``gap`` poses of the body by a straight way from the one before them to the first of ``to``."""
         gap = min(gap, self.size - 1)
@@ -132,8 +116,8 @@ class _Window:
 
 
 class ReactionStream:
-    """One pair in real time. Not thread-safe: one thread hops. Making one takes about half a second on a CPU, where the
-    transformer is recorded for its settings.
+    """One pair in real time. Not thread-safe: one thread hops. The first one of a model with a window, a horizon and a CPU takes
+    about half a second to make: the transformer is recorded for them.
 
     ``condition`` [1, C] is the encoded prompt or None. ``reactor`` starts the other person: a Motion in the model's form
     whose last pose stands where the reaction begins; without it the model places the person.
@@ -156,7 +140,8 @@ class ReactionStream:
         with torch.inference_mode():
             # They depend on the prompt alone, so every hop shares them.
             self._modulations = guidance_modulations(self.pipeline.transformer, condition, 1, self.config.guidance)
-            self._steady = self._record()
+            self._steady = self._recorded()
+            self._packed = Recorded.pack(self._modulations) if isinstance(self._steady, Recorded) else None
 
     def stand(self, reactor: Motion | None, body: torch.Tensor | None = None) -> None:
         """Begin a new scene with the other person as ``reactor`` (None: the model places one, of the bones ``body`` [22, 3])."""
@@ -164,20 +149,21 @@ class ReactionStream:
         self._body = body if reactor is None else body_of(reactor, self.device)
         self.reset()
 
-    def _record(self):
+    def _recorded(self):
         """The transformer as it is asked at every hop once the windows are full."""
         parts, stride = self.pipeline.parts.config.transformer.parts, self.pipeline.stride
         ahead, rows = self.config.horizon // stride, 2 if self.condition is not None and self.config.guidance != 1 else 1
         codes = torch.zeros(rows, 2, parts, self.config.window // stride + ahead, dtype=torch.int64, device=self.device)
         placement = torch.zeros(rows, 2, codes.shape[-1], WIDTH, device=self.device) if self.pipeline.own_frames else None
-        return recorded(self.pipeline.transformer, self._modulations, codes, placement, ahead)
+        return self.pipeline.recordings.of(self._modulations, codes, placement, ahead)
 
     def reset(self) -> None:
         """Forget both people; the next hop begins a new scene. Settings and prompt stay."""
         size = self.config.window
         self._actor, self._reactor = _Window(size, self.device), _Window(size, self.device)
         self._pending: list[Motion] = []
-        self._plan: tuple[Poses, Poses] | None = None
+        self._plan: Plan | None = None
+        self._next: Poses | None = None
         self._missing = 0
         self._heard = 0
         self._hops = 0
@@ -223,20 +209,19 @@ class ReactionStream:
             if self._actor_offsets is None:
                 self._actor_offsets = body_of(actor_frames, self.device)
         self._actor.push(poses)
-        if self._plan is not None:
-            self._reactor.push(self._plan[0][:hop])
+        if self._next is not None:
+            self._reactor.push(self._next)
         elif self._start is not None:
             self._reactor.push(self._start[max(0, len(self._start) - hop):].repeated_last(hop - len(self._start)))
         self._heard += hop
 
-    def _planned(self, image: torch.Tensor, frames: Frame, now: int, began: float) -> Plan:
-        """The plan that a decoded image [2, T, J, F] makes, from its frame ``now`` on."""
-        self._plan = self._read_plan(image, frames, now)
+    def _planned(self, course: Course, next_poses: Poses, foreseen: Foreseen, began: float) -> Plan:
+        """The plan of a hop that began at ``began``: where the reactor goes, and their poses until the next hop."""
         self._hops += 1
-        plan = Plan(self._plan[0].motion(self._offsets), self._plan[1].motion(self._actor_offsets), self._heard,
-                    time.perf_counter() - began)
-        self.hop_seconds.append(plan.seconds)
-        return plan
+        self._next = next_poses
+        self._plan = Plan(self._heard, time.perf_counter() - began, course, foreseen)
+        self.hop_seconds.append(self._plan.seconds)
+        return self._plan
 
     def push(self, actor_frames: Motion) -> list[Plan]:
         """Any number of the actor's frames; a plan for every hop they complete. Chunks of any size give the same plans."""
@@ -253,7 +238,7 @@ class ReactionStream:
             raise MotionError("stream.hop: expected frames at the first hop, got None; only later ones may go missing")
         hop = self.config.hop
         if self._missing < self.config.horizon:
-            return self._plan[1][:hop]
+            return self._plan.foreseen.course.poses(hop)
         last = self._actor.poses()
         return last[len(last) - 1:].repeated_last(hop - 1)
 
@@ -267,33 +252,6 @@ class ReactionStream:
         """What streams must have in common to hop together."""
         return (id(self.pipeline), replace(self.config, seed=0), self._actor.filled, self._reactor.filled > 0,
                 self.condition is not None)
-
-    def _read_plan(self, image: torch.Tensor, frames: Frame, now: int) -> tuple[Poses, Poses]:
-        """Both people's poses after frame ``now`` of an image [2, T, J, F], decoded with the past that the decoder looks at."""
-        if self._offsets is None:
-            self._offsets = offsets_of(Poses(*self.pipeline.representation.read(image[1])))
-        if self._reactor.filled:
-            image, now = image[:, max(0, now - _SETTLED):], min(now, _SETTLED)
-        poses = self.pipeline.pose(image, frames, torch.stack([self._actor_offsets, self._offsets]), anchor=now - 1)
-        actor, reactor = Poses(poses.positions[0], poses.rotations[0]), Poses(poses.positions[1], poses.rotations[1])
-        if not self._reactor.filled:
-            self._reactor.push(reactor[:now])
-        ours = self._carry_on(reactor, self._reactor, self._offsets, now)
-        if self.config.feet:
-            ours = self._on_their_feet(ours)
-        return ours, self._carry_on(actor, self._actor, self._actor_offsets, now)
-
-    def _on_their_feet(self, plan: Poses) -> Poses:
-        """The plan with planted feet held, those that were shown standing where they were shown."""
-        past = self._reactor.poses()[-_FOOTING:]
-        return with_planted_feet(Poses.join([past, plan]), self._offsets, len(past))[len(past):]
-
-    def _carry_on(self, poses: Poses, shown: _Window, offsets: torch.Tensor, now: int) -> Poses:
-        """The poses after now, taking over from what was shown at now."""
-        root, rotations = take_over(
-            poses.positions[now:, 0], poses.rotations[now:], poses.positions[now - 1, 0], poses.rotations[now - 1],
-            shown.positions[-1, 0], shown.rotations[-1], self.config.blend)
-        return Poses(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)
 
 
 @torch.inference_mode()
@@ -321,43 +279,67 @@ def hop_together(streams: Sequence[ReactionStream], actor_frames: Sequence[Motio
 
 
 def _plan_alike(streams: list[ReactionStream], began: float) -> list[Plan]:
-    """Fill the columns past now of streams that are alike, and read off both people's next ``horizon`` frames."""
+    """Fill the columns past now of streams that are alike, and read off where their reactors go."""
     one = streams[0]
     pipeline, config = one.pipeline, one.config
     known = [[w.poses() for w in (s._actor, s._reactor) if w.filled] for s in streams]
     people = len(known[0])
     frames = [s._anchor(*k, *[None] * (2 - people)) for s, k in zip(streams, known, strict=True)]
-    seen = pipeline.encode(Poses.stack([p for k in known for p in k]),
-                           Frame(torch.cat([f.yaw[:people] for f in frames]), torch.cat([f.origin[:people] for f in frames])))
+    yaw, origin = torch.stack([f.yaw for f in frames]), torch.stack([f.origin for f in frames])
+    poses = Poses.stack([p for k in known for p in k])
+    seen = pipeline.encode(poses, Frame(yaw[:, :people].flatten(), origin[:, :people].flatten(0, 1)))
     parts, now = seen.shape[1:]
     ahead = config.horizon // pipeline.stride
     codes = torch.full((len(streams), 2, parts, now + ahead), pipeline.parts.config.transformer.mask_id, device=one.device)
     codes[:, :people, :, :now] = seen.unflatten(0, (len(streams), people))
+    heard = torch.arange(now + ahead, device=one.device) < now
+    pairs = [Poses(poses.positions[i::people], poses.rotations[i::people]) for i in range(people)] + [None] * (2 - people)
+    placement = pipeline.placement(Frame(yaw, origin), pairs, torch.stack([heard, heard & (people == 2)]))
+    # A first plan is read together with what it says was before.
     begin = max(0, now - _CONTEXT) if people == 2 else 0
-    images = _fill(streams, codes, _placements(streams, frames, known, now, ahead), ahead if people == 2 else None, begin)
-    return [s._planned(image, frame, (now - begin) * pipeline.stride, began)
-            for s, image, frame in zip(streams, images, frames, strict=True)]
+    before = min(SETTLED, (now - begin) * pipeline.stride) if people == 2 else now * pipeline.stride
+    filled, images = _fill(streams, codes, placement, ahead if people == 2 else None, begin, before + config.horizon)
+    courses, following = _read(streams, images[:, 0], Frame(yaw[:, 1], origin[:, 1]), before)
+    foreseen = [Foreseen(pipeline, filled[i, 0, :, begin:], Frame(yaw[i, 0], origin[i, 0]), s._actor_offsets,
+                         min(SETTLED, before) + config.horizon, min(SETTLED, before), s._actor.last(), config.blend)
+                for i, s in enumerate(streams)]
+    return [s._planned(*made, began) for s, *made in zip(streams, courses, following, foreseen, strict=True)]
 
 
-def _placements(streams, frames: list[Frame], known: list[list[Poses]], now: int, ahead: int) -> torch.Tensor | None:
-    """What the tokens of each stream are told of where the two stand, [B, 2, N, WIDTH]."""
-    if not streams[0].pipeline.own_frames:
-        return None
-    heard = torch.arange(now + ahead, device=streams[0].device) < now
-    both = torch.stack([heard, heard & (len(known[0]) == 2)])
-    return torch.stack([s.pipeline.placement(f, [k[0], k[1] if len(k) == 2 else None], both)
-                        for s, f, k in zip(streams, frames, known, strict=True)])
+def _read(streams: list[ReactionStream], images: torch.Tensor, frames: Frame, now: int) -> tuple[list[Course], list[Poses]]:
+    """Where the reactors go after frame ``now`` of their images [B, T, J, F], and their poses of the first hop of it."""
+    one = streams[0]
+    pipeline, config = one.pipeline, one.config
+    for stream, image in zip(streams, images, strict=True):
+        if stream._offsets is None:
+            stream._offsets = offsets_of(Poses(*pipeline.representation.read(image)))
+    known = one._reactor.filled > 0
+    course, past = read_course(pipeline, images, frames, torch.stack([s._offsets for s in streams]), now,
+                               Poses.stack([s._reactor.last() for s in streams]) if known else None, config.blend)
+    courses = [course[i] for i in range(len(streams))]
+    if not known:
+        for i, stream in enumerate(streams):
+            stream._reactor.push(Poses(past.positions[i], past.rotations[i]))
+    if config.feet:
+        courses = [c.on_its_feet(s._reactor.poses()[-_FOOTING:]) for s, c in zip(streams, courses, strict=True)]
+        course = Course(course.root, torch.stack([c.rotations for c in courses]), course.offsets)
+    following = course.poses(config.hop)
+    return courses, [Poses(p, r) for p, r in zip(following.positions, following.rotations, strict=True)]
 
 
 def _fill(streams: list[ReactionStream], codes: torch.Tensor, placement: torch.Tensor | None, last: int | None,
-          begin: int) -> torch.Tensor:
-    """The image [B, 2, T, J, F] of codes [B, 2, S, N] with the columns past now filled, from column ``begin`` on."""
+          begin: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes [B, 2, S, N] with the columns past now filled, and the last ``frames`` of the reactors' image [B, 1, frames, J, F],
+    decoded from column ``begin`` on."""
     one = streams[0]
     config, alone = one.config, len(streams) == 1
     full = last is not None and codes.shape[-1] * one.pipeline.stride == config.window + config.horizon
+    steady = one._steady if full and isinstance(one._steady, Recorded) and (alone or one._steady.any_rows) else None
+    told = [s._modulations if steady is None else s._packed for s in streams]
+    if not alone:
+        told = [together(told) if steady is None else torch.stack(told, 2).flatten(1, 2)]
     return fill_and_decode(
-        one.pipeline, codes, None if one.condition is None else torch.cat([s.condition for s in streams]),
-        one._modulations if alone else together([s._modulations for s in streams]),
+        one.pipeline, codes, None if one.condition is None else torch.cat([s.condition for s in streams]), told[0],
         Draw(config.iterations, config.guidance, config.top_k, config.temperature),
         torch.cat([sample_seeds(s.config.seed * 1_000_003 + s._hops, 1, one.device) for s in streams]),
-        placement=placement, last=last, begin=begin, transformer=one._steady if full and alone else None)[1]
+        placement=placement, last=last, begin=begin, person=1, frames=frames, transformer=steady)

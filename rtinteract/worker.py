@@ -94,7 +94,7 @@ class Host:
                 log.exception("session %d: cannot be staged", number)
                 session.broken, answers[i] = True, str(error)
         for i, plan in zip([i for i, _, _ in ready], self._plans([r[1:] for r in ready]), strict=True):
-            answers[i] = plan if isinstance(plan, str) else rows_of(plan.reactor)
+            answers[i] = plan if isinstance(plan, str) else plan.rows()
         return answers
 
     def save_prompts(self, texts: list[str], path: str) -> None:

@@ -16,7 +16,7 @@ FLOORS = [
     {"codec", "transformer", "text", "quant"},
     {"checkpoint", "sampler", "bank"},
     {"pipeline", "clip"},
-    {"fill", "importer"},
+    {"fill", "importer", "plan"},
     {"stream", "rollout"},
     {"model"},
     {"agreement"},

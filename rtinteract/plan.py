@@ -1,0 +1,121 @@
+"""What a hop answers: one person's decoded image past now, carried on from what was shown, as poses of a rigid body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from rtinteract.blend import take_over
+from rtinteract.features.canonical import Frame
+from rtinteract.feet import plant_feet
+from rtinteract.motion import MODEL_FPS, Motion
+from rtinteract.pipeline import Pipeline, Poses
+from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
+
+# Frames before now that the read poses depend on: half the window in which their root's drift is averaged, and some.
+SETTLED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Where bodies go: ``root`` [..., T, 3] metres and local ``rotations`` [..., T, 22, 4] of bodies with rest ``offsets``
+    [..., 22, 3], whose joints are found when they are asked for."""
+
+    root: torch.Tensor
+    rotations: torch.Tensor
+    offsets: torch.Tensor
+
+    def __getitem__(self, i: int) -> Course:
+        """One of several bodies."""
+        return Course(self.root[i], self.rotations[i], self.offsets[i])
+
+    def poses(self, frames: int) -> Poses:
+        """The first so many frames."""
+        root, rotations = self.root[..., :frames, :], self.rotations[..., :frames, :, :]
+        return Poses(forward_kinematics(SMPL22, root, rotations, offsets=self.offsets[..., None, :, :]), rotations)
+
+    def motion(self) -> Motion:
+        """As a Motion of the body (one body only)."""
+        body = smpl22_with(_numbers(self.offsets))
+        return Motion.from_rotations(body, _numbers(self.root), _numbers(self.rotations), MODEL_FPS)
+
+    def on_its_feet(self, past: Poses) -> Course:
+        """With planted feet held still, those that stood in the ``past`` poses [P] where they stood (one body only)."""
+        root = torch.cat([past.positions[:, 0], self.root])
+        rotations = torch.cat([past.rotations, self.rotations])
+        held = plant_feet(_numbers(root), _numbers(rotations), _numbers(self.offsets), len(past))[len(past):]
+        return Course(self.root, torch.as_tensor(held, dtype=torch.float32, device=self.root.device), self.offsets)
+
+
+def _numbers(x: torch.Tensor) -> np.ndarray:
+    return x.double().cpu().numpy()
+
+
+def read_course(pipeline: Pipeline, images: torch.Tensor, frames: Frame, offsets: torch.Tensor, now: int, shown: Poses | None,
+                blend: int) -> tuple[Course, Poses]:
+    """Where several people go after frame ``now`` of their images [B, T, J, F], taking over for ``blend`` frames from their poses
+    that were ``shown`` [B] last (None: none yet); and their decoded poses before it.
+
+    ``frames`` [B] are their canonical frames, ``offsets`` [B, 22, 3] their bodies.
+    """
+    poses = pipeline.pose(images, frames, offsets, anchor=now - 1)
+    root, rotations = poses.positions[..., 0, :], poses.rotations
+    past = poses[:now]
+    last = past if shown is None else shown
+    root, rotations = take_over(root[:, now:], rotations[:, now:], root[:, now - 1], rotations[:, now - 1],
+                                last.positions[:, -1, 0], last.rotations[:, -1], blend)
+    return Course(root, rotations, offsets), past
+
+
+class Foreseen:
+    """One person as a hop foresaw them, decoded when somebody asks: of the image of ``codes`` [S, N] the last ``frames`` are
+    read, of which ``now`` were heard. The other arguments are `read_course`'s for one person."""
+
+    def __init__(self, pipeline: Pipeline, codes: torch.Tensor, frame: Frame, offsets: torch.Tensor, frames: int, now: int,
+                 shown: Poses, blend: int):
+        self._given = pipeline, codes, frame, offsets, frames, now, shown, blend
+
+    @cached_property
+    def course(self) -> Course:
+        """Where the person goes."""
+        pipeline, codes, frame, offsets, frames, now, shown, blend = self._given
+        with torch.inference_mode():
+            return read_course(pipeline, pipeline.decode_image(codes[None], frames), Frame(frame.yaw[None], frame.origin[None]),
+                               offsets[None], now, Poses.stack([shown]), blend)[0][0]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one hop gives: the reactor from frame ``start`` on (world, ``horizon`` frames), and the actor as foreseen.
+
+    ``start`` counts the model's frames since the stream began: the first frame not yet heard of the actor. ``seconds`` is what
+    the hop took. The actor is decoded when asked for.
+    """
+
+    start: int
+    seconds: float
+    course: Course
+    foreseen: Foreseen
+
+    @cached_property
+    def reactor(self) -> Motion:
+        """The other person, SMPL-22 at 30 Hz."""
+        return self.course.motion()
+
+    @cached_property
+    def actor(self) -> Motion:
+        """The actor as foreseen, SMPL-22 at 30 Hz."""
+        return self.foreseen.course.motion()
+
+    def rows(self) -> np.ndarray:
+        """The reactor as float32 rows [horizon, 91]: root [3] in metres and 22 local rotations wxyz."""
+        return torch.cat([self.course.root, self.course.rotations.flatten(1)], 1).float().cpu().numpy()
+
+
+def shown(plans: Sequence[Plan], hop: int) -> Motion:
+    """What a viewer saw of the reactor: ``hop`` frames of each plan; frame 0 is the stream's frame ``hop``."""
+    return Motion.join([plan.reactor[:hop] for plan in plans])
