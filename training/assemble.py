@@ -29,7 +29,7 @@ def assemble(codec_file: Path, transformer_file: Path, out: Path, *, name: str =
         raise CheckpointError(f"{transformer_file}: expected a transformer of the codec in {codec_file}, got one of another "
                               "configuration or representation; give the codec file it was trained with")
     config = ModelConfig(representation=representation, codec=codec.config, transformer=trained.transformer.config,
-                         text=trained.text.config, window=window, name=name)
+                         text=trained.text_config, window=window, name=name)
     about = {"codec": codec_card, "transformer": {k: v for k, v in trained.card.items() if k != "codec"}, **(card or {})}
     parts = ModelParts(config, codec, normalizer, trained.transformer, trained.text, trained.tokenizer, about)
     save_model(out, parts, dtype=torch.float16 if half else None)

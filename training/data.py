@@ -270,19 +270,41 @@ def _elsewhere(batch: int, a: Augmentation, g: torch.Generator) -> _Away:
     return _Away(away, yaw, step)
 
 
+class Picked(NamedTuple):
+    """Whole clips: indices [B], first frames [B], and how many frames [B] each has."""
+
+    clip: torch.Tensor
+    start: torch.Tensor
+    frames: torch.Tensor
+
+
+def pick_whole(pool: Pool, batch: int, least: int, most: int, g: torch.Generator) -> Picked:
+    """Clips of at least ``least`` frames, each as likely as another, whole or ``most`` frames of a longer one."""
+    fit = (pool.lengths >= least).nonzero()[:, 0]
+    if len(fit) == 0:
+        raise ConfigError(f"training data: expected clips of at least {least} frames, got {int(pool.lengths.max())} at most; add "
+                          "longer clips")
+    clip = fit[torch.randint(len(fit), (batch,), generator=g)]
+    frames = pool.lengths[clip].clamp(max=most)
+    return Picked(clip, (torch.rand(batch, generator=g) * (pool.lengths[clip] - frames + 1)).floor(), frames)
+
+
 def crops(pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generator, actor: torch.Tensor | None = None,
           anchor: torch.Tensor | None = None, own: bool = False, late: torch.Tensor | None = None,
-          rows: slice = slice(None)) -> Crops:
+          rows: slice = slice(None), picked: Picked | None = None) -> Crops:
     """A batch of crops of ``frames`` frames, augmented; each person ``late`` [B, P, T] frames behind (see `lateness`).
 
     The canonical frame is the ``actor``'s [B] (person index; drawn if not given), or with ``own`` each person's own, as they
     are in frame ``anchor`` [B] of each crop (drawn if not given). Of the batch only ``rows`` are made: the same whatever is
-    made beside them.
+    made beside them. ``picked`` are clips to take, else `Pool.choose` finds some.
     """
     speed = uniform(g, (batch,), *a.warp)
-    span = math.ceil((frames - 1) * a.warp[1]) + 1
-    clip = pool.choose(batch, span, g)
-    start = (torch.rand(batch, generator=g) * (pool.lengths[clip] - span + 1)).floor()
+    if picked is None:
+        span = math.ceil((frames - 1) * a.warp[1]) + 1
+        clip = pool.choose(batch, span, g)
+        start = (torch.rand(batch, generator=g) * (pool.lengths[clip] - span + 1)).floor()
+    else:
+        clip, start = picked.clip, picked.start
     if anchor is None:
         first = torch.rand(batch, generator=g) < a.anchor_first
         anchor = (torch.rand(batch, generator=g) * frames).long().masked_fill(first, 0)

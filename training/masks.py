@@ -51,13 +51,16 @@ class Drawn(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """Loss (scalar with gradient) and what it is made of: cross entropies and accuracies (detached scalars)."""
+    """Loss (scalar with gradient) and what it is made of: cross entropies and accuracies (detached scalars), and both passes'
+    cross entropies with their gradients."""
 
     loss: Tensor
     cross_entropy: Tensor
     accuracy: Tensor
     unroll_cross_entropy: Tensor
     unroll_accuracy: Tensor
+    first: Tensor
+    second: Tensor
 
 
 def inside(lengths: Tensor, parts: int, columns: int) -> Tensor:
@@ -125,20 +128,52 @@ def corrupt(codes: Tensor, mask: Tensor, wrong: Tensor, blank: Tensor, random_co
     return out.masked_fill(mask & ~wrong & blank, mask_id)
 
 
-def draw_corruption(codes: Tensor, mask: Tensor, codes_count: int, generator: torch.Generator | None = None) -> Tensor:
-    """`corrupt` with drawn choices: 10 % of the masked tokens get a wrong code, 88 % of the rest become MASK.
+class Corruption(NamedTuple):
+    """Draws of a batch of tokens [B, 2, S, N]: which get a wrong code, which MASK, and how far off a wrong code is."""
 
-    The wrong code is never the true one. `codes` int64 [B, 2, S, N] on the CPU, `mask` as drawn.
-    """
-    wrong = torch.rand(mask.shape, generator=generator) < WRONG_SHARE
-    blank = torch.rand(mask.shape, generator=generator) < MASK_SHARE
-    shift = torch.randint(1, max(codes_count, 2), mask.shape, generator=generator)
-    return corrupt(codes, mask, wrong, blank, (codes.clamp(min=0) + shift) % codes_count, codes_count)
+    wrong: Tensor
+    blank: Tensor
+    shift: Tensor
+
+    @classmethod
+    def drawn(cls, shape, codes_count: int, generator: torch.Generator | None = None) -> Corruption:
+        """10 % wrong, 88 % of the rest MASK; a wrong code is never the true one."""
+        wrong = torch.rand(shape, generator=generator) < WRONG_SHARE
+        blank = torch.rand(shape, generator=generator) < MASK_SHARE
+        return cls(wrong, blank, torch.randint(1, max(codes_count, 2), shape, generator=generator))
+
+    def of(self, rows) -> Corruption:
+        """Those of some samples."""
+        return Corruption(*(x[rows] for x in self))
+
+    def apply(self, codes: Tensor, mask: Tensor, codes_count: int) -> Tensor:
+        """Input ids of codes int64 [B, 2, S, N] under a mask."""
+        return corrupt(codes, mask, self.wrong, self.blank, (codes.clamp(min=0) + self.shift) % codes_count, codes_count)
+
+
+def draw_corruption(codes: Tensor, mask: Tensor, codes_count: int, generator: torch.Generator | None = None) -> Tensor:
+    """`corrupt` with drawn choices, see `Corruption`. `codes` int64 [B, 2, S, N] on the CPU, `mask` as drawn."""
+    return Corruption.drawn(mask.shape, codes_count, generator).apply(codes, mask, codes_count)
 
 
 def labels_of(codes: Tensor, mask: Tensor) -> Tensor:
     """Targets: the true code at masked tokens, IGNORED elsewhere."""
     return codes.masked_fill(~mask, IGNORED)
+
+
+def _remaining(inputs: Tensor, labels: Tensor, tokens: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
+    """Which tokens [B, 2*S*N] are MASK and labelled, and how many [B] of them the second pass still hides."""
+    blank = ((inputs == mask_id) & (labels != IGNORED)).flatten(1)
+    count = blank.sum(1)
+    tau = torch.acos((count / tokens).clamp(max=1.0)) * (2 / math.pi)
+    return blank, (cosine_share((tau + UNROLL_STEP).clamp(max=1.0)) * tokens).round().long().minimum(count)
+
+
+def labelled(inputs: Tensor, labels: Tensor, tokens: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
+    """Tokens that the first and the second pass's cross entropies of a batch are means over, before either is computed."""
+    blank, remaining = _remaining(inputs, labels, tokens, mask_id)
+    first = (labels != IGNORED).sum()
+    return first, first - (blank.sum(1) - remaining).sum()
 
 
 def unroll_inputs(logits: Tensor, inputs: Tensor, labels: Tensor, tokens: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
@@ -148,10 +183,7 @@ def unroll_inputs(logits: Tensor, inputs: Tensor, labels: Tensor, tokens: Tensor
     [B, 2, S, N, K], inputs and labels [B, 2, S, N]. Only MASK tokens are filled: wrong and true codes in the input stay.
     """
     shape, batch = inputs.shape, inputs.shape[0]
-    blank = ((inputs == mask_id) & (labels != IGNORED)).view(batch, -1)
-    count = blank.sum(1)
-    tau = torch.acos((count / tokens).clamp(max=1.0)) * (2 / math.pi)
-    remaining = (cosine_share((tau + UNROLL_STEP).clamp(max=1.0)) * tokens).round().long().minimum(count)
+    blank, remaining = _remaining(inputs, labels, tokens, mask_id)
     best, predicted = logits.detach().float().max(-1)
     confidence = torch.exp(best - logits.detach().float().logsumexp(-1)).view(batch, -1).masked_fill(~blank, 2.0)
     order = confidence.argsort(dim=1, stable=True)
@@ -183,11 +215,12 @@ def transformer_loss(transformer, inputs: Tensor, labels: Tensor, condition: Ten
     logits = transformer(inputs, None, lengths, modulations=modulations, placement=placement)
     first, accuracy = masked_cross_entropy(logits, labels)
     if unroll == 0:
-        return LossOutput(first, first.detach(), accuracy, torch.zeros_like(first), torch.zeros_like(accuracy))
+        none = torch.zeros_like(accuracy)
+        return LossOutput(first, first.detach(), accuracy, none, none, first, none)
     if schedule_tokens is None:
         columns = lengths if lengths is not None else inputs.new_full(inputs.shape[:1], inputs.shape[-1])
         schedule_tokens = columns.to(inputs.device) * (2 * inputs.shape[2])
     again, again_labels = unroll_inputs(logits, inputs, labels, schedule_tokens, mask_id)
     again_logits = transformer(again, None, lengths, modulations=modulations, placement=placement)
     second, second_accuracy = masked_cross_entropy(again_logits, again_labels)
-    return LossOutput(first + unroll * second, first.detach(), accuracy, second.detach(), second_accuracy)
+    return LossOutput(first + unroll * second, first.detach(), accuracy, second.detach(), second_accuracy, first, second)

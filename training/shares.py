@@ -29,6 +29,8 @@ class Shares:
     ``horizon`` columns at most are hidden in ``near`` of the streaming batches, any number in the others.
     ``text_dropped`` of random samples lose their text; ``reaction_text_dropped`` of the others, because reacting usually
     has none. ``history_noise`` of the past's tokens are wrong, as a model's own past is.
+    In ``self_history`` of the batches the streaming samples' second person has lately moved as the model itself does, see
+    `rtinteract.training.self_history`. ``horizon_dropped`` of the streaming samples end before the others, at any hidden column.
     """
 
     interaction: float = 0.3
@@ -43,6 +45,8 @@ class Shares:
     text_dropped: float = 0.1
     reaction_text_dropped: float = 0.4
     history_noise: float = 0.02
+    self_history: float = 0.0
+    horizon_dropped: float = 0.0
 
     def __post_init__(self):
         for name, value in to_dict(self).items():
@@ -63,14 +67,24 @@ class Shares:
         hidden = 1 + int(float(torch.rand((), generator=g)) * (min(self.horizon, columns - 1) if near else columns - 1))
         return columns - hidden
 
-    def region(self, modes: torch.Tensor, parts: int, columns: int, now: int, g: torch.Generator):
-        """Tokens that a sampler would have to fill, bool [B, 2, S, N], and the columns whose poses it would know [B, 2, N]."""
+    def ends(self, modes: torch.Tensor, columns: int, now: int, g: torch.Generator) -> torch.Tensor:
+        """The columns [B] after which each sample of a batch ends; nothing is drawn where no horizon is dropped."""
+        ends = torch.full((len(modes),), columns)
+        if not self.horizon_dropped:
+            return ends
+        dropped = (torch.rand(len(modes), generator=g) < self.horizon_dropped) & (modes == STREAMING)
+        return torch.where(dropped, torch.randint(now + 1, columns + 1, (len(modes),), generator=g), ends)
+
+    def region(self, modes: torch.Tensor, parts: int, columns: int, now: int, g: torch.Generator,
+               lengths: torch.Tensor | None = None):
+        """Tokens that a sampler would have to fill, bool [B, 2, S, N], and the columns whose poses it would know [B, 2, N].
+        ``lengths`` [B] are the samples' columns, ``columns`` without."""
         batch = len(modes)
-        lengths = torch.full((batch,), columns)
+        lengths = torch.full((batch,), columns) if lengths is None else lengths
         person = (torch.rand(batch, generator=g) < self.reactor).long()
         cold = torch.rand(batch, generator=g) < self.cold
         begun = torch.rand(batch, generator=g) < torch.where(modes == RANDOM, self.begun / 2, self.begun)
-        first = (torch.randint(1, BEGUN + 1, (batch,), generator=g) * begun).clamp(max=columns - 1)
+        first = (torch.randint(1, BEGUN + 1, (batch,), generator=g) * begun).minimum(lengths - 1)
         region = masks.inside(lengths, parts, columns).clone()
         region[modes == INTERACTION] = masks.interaction_region(lengths, person, parts, columns)[modes == INTERACTION]
         region &= torch.arange(columns) >= first[:, None, None, None]

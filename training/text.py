@@ -14,6 +14,7 @@ from rtinteract.training.state import load_stage, save_stage
 from rtinteract.training.trainer import LoopConfig, Result, Stage, Trainer, borrowed, generator, with_limits
 from torch import nn
 
+from rtinteract.clip import ClipTower
 from rtinteract.config import TextConfig, from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.text import TextEncoder, TextTokenizer, train_tokenizer
@@ -73,6 +74,32 @@ class Vocabulary:
         return self.ids[which, :int(lengths.max())].to(device), lengths.to(device)
 
 
+class ClipVocabulary:
+    """Every text once, read by CLIP's frozen tower when it is first asked for; the features of `_KEPT` texts stay in memory."""
+
+    _KEPT = 16384
+
+    def __init__(self, folder: Path, config: TextConfig, texts: Sequence[str], device: torch.device):
+        self.texts = list(dict.fromkeys(texts))
+        self.index = {text: i for i, text in enumerate(self.texts)}
+        self.tower = ClipTower(folder, config, device)
+        self._known: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def of(self, which: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features [B, 77, C] and end-of-text positions [B] of the texts with indices ``which`` [B]."""
+        rows = which.tolist()
+        unknown = [i for i in rows if i not in self._known]
+        fresh = {}
+        if unknown:
+            features, ends = self.tower([self.texts[i] for i in unknown])
+            # Halves: what the head sees of them is rounded far more by bfloat16.
+            fresh = {i: (f.half().cpu(), e.cpu()) for i, f, e in zip(unknown, features, ends, strict=True)}
+        both = [fresh.get(i) or self._known[i] for i in rows]
+        if len(self._known) < self._KEPT:
+            self._known |= fresh
+        return torch.stack([f for f, _ in both]).float().to(device), torch.stack([e for _, e in both]).to(device)
+
+
 def fit_tokenizer(groups: Sequence[tuple[str, ...]], config: TextConfig, extra: Sequence[str] = ()) -> tuple[str, TextConfig]:
     """A tokenizer's JSON trained on the texts (and ``extra`` prompts), and the configuration with the vocabulary it reached."""
     if not groups:
@@ -91,7 +118,10 @@ def load_text(path: Path) -> tuple[TextEncoder, str, TextConfig]:
 
 
 class TextStage(Stage):
-    """Pairs of phrasings in, an InfoNCE loss out: each phrasing must find its partner among the batch's other events."""
+    """Pairs of phrasings in, an InfoNCE loss out: each phrasing must find its partner among the batch's other events, so the
+    batch is not divisible; the encoder is small enough for every process to see it whole."""
+
+    best = "+nearest"
 
     def __init__(self, config: TextTraining, groups: list[tuple[str, ...]], extra: Sequence[str]):
         self.config, self.groups = config, groups
@@ -138,8 +168,9 @@ class TextStage(Stage):
 
 
 def train_text(config: TextTraining, pairs: list, *, out: Path, prompts: Sequence[str] = (), steps: int | None = None,
-               minutes: float | None = None, threads: int | None = None, progress: bool = True, resume: bool = True) -> Result:
+               minutes: float | None = None, threads: int | None = None, device: str | None = None, progress: bool = True,
+               resume: bool = True) -> Result:
     """Train tokenizer and text encoder on the texts of pairs into ``out``/text.safetensors; ``prompts`` feed the tokenizer."""
-    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
+    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads, device=device))
     stage = TextStage(config, groups_of(pairs), prompts)
     return Trainer(stage, config.loop, config, Path(out), name="text", progress=progress, resume=resume).run()
