@@ -4,6 +4,7 @@ The engine's library, its Python host and `rtinteract._native` are built where t
 two); without, the package is pure Python.
 """
 
+import platform
 import sys
 import sysconfig
 from pathlib import Path
@@ -34,9 +35,13 @@ def native_extensions():
     except ImportError:
         return [core]
     options = {"language": "c++", "optional": True, "include_dirs": [pybind11.get_include()], "extra_compile_args": FLAGS}
-    return [core, Extension("rtinteract.librtinteract_python", ["csrc/python/host.cpp"], **options),
+    made = [core, Extension("rtinteract.librtinteract_python", ["csrc/python/host.cpp"], **options),
             Extension("rtinteract._native", ["csrc/python/bindings.cpp"], libraries=["rtinteract"],
                       extra_link_args=["-Wl,-rpath,$ORIGIN"], **options)]
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        made.append(Extension("rtinteract._cpu", sorted(p.as_posix() for p in Path("csrc/cpu").glob("*.cpp")),
+                              libraries=["pthread"], **options))
+    return made
 
 
 class BuildNative(build_ext):

@@ -30,6 +30,11 @@ def cpu_has(names: tuple[str, ...]) -> bool:
     return any(capabilities.get(name, False) for name in names)
 
 
+def cpu_has_all(names: tuple[str, ...]) -> bool:
+    """Whether this processor has all of the named features, as `torch.cpu.get_capabilities` calls them."""
+    return all(cpu_has((name,)) for name in names)
+
+
 _sums_int8 = functools.cache(lambda: cpu_has(INT8_FEATURES))
 
 

@@ -72,6 +72,10 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
     codes = codes.clone()
     here = codes[..., tail]
     masked = here == config.mask_id
+    # Asking which values a tensor holds is free on a CPU alone; on a GPU the batch's shape decides everything.
+    person = _only_person(masked) if noise is None and codes.device.type == "cpu" else None
+    people = slice(None) if person is None else slice(person, person + 1)
+    here, masked = here[:, people], masked[:, people]
     if lengths is not None:
         masked &= torch.arange(columns, device=codes.device)[tail] < lengths[:, None, None, None]
     run_lengths = lengths.repeat(2) if guided and lengths is not None else lengths
@@ -84,15 +88,21 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
         masked = ops.remask(scores.flatten(1), wanted).view(here.shape)
         here.masked_fill_(masked, config.mask_id)
         logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
-                             placement=placement, last=last)
+                             placement=placement, last=last, **({} if person is None else {"person": person}))
         drawn, score = ops.draw(*(logits.chunk(2) if guided else (logits,)), scale=guidance, count=count, temperature=temperature,
-                                streams=None if streams is None else streams[i, ..., tail],
+                                streams=None if streams is None else streams[i][:, people, :, tail],
                                 noise=None if noise is None else noise[i][..., tail, :])
         here.copy_(torch.where(masked, drawn, here))
         scores = torch.where(masked, score, KEPT_SCORE)
         if progress is not None and progress(i + 1, iterations) is False:
             raise Cancelled(f"sampling stopped by the progress callback after iteration {i + 1} of {iterations}")
     return codes
+
+
+def _only_person(masked: Tensor) -> int | None:
+    """The one person of masked [B, 2, S, N] who has anything to fill in, if only one has."""
+    filled = masked.transpose(0, 1).flatten(1).any(1).tolist()
+    return filled.index(True) if sum(filled) == 1 else None
 
 
 def guidance_modulations(transformer, condition: Tensor | None, batch: int, guidance: float):

@@ -75,22 +75,20 @@ class InterMTransformer(nn.Module):
         return Modulations(tuple(block.modulate(embedded) for block in self.blocks), Modulation(shift, 1 + scale, None))
 
     def forward(self, codes: Tensor, condition: Tensor | None, lengths: Tensor | None = None, *,
-                modulations: Modulations | None = None, placement: Tensor | None = None, last: int | None = None) -> Tensor:
+                modulations: Modulations | None = None, placement: Tensor | None = None, last: int | None = None,
+                person: int | None = None) -> Tensor:
         """Logits [B, 2, S, N, K] of codes [B, 2, S, N] int64 (codes, MASK or PAD).
 
         `lengths` [B] are columns in [1, N] (whatever id stands past them is read as PAD); None says that nothing is padded,
         which spares the masks. `modulations` from `modulate` stand in for `condition` [B, C]; both None: no condition.
         `placement` [B, 2, N, WIDTH] says to a model of own frames where the two stand (`rtinteract.placement.describe_pair`);
         without it that is unknown.
-        With ``last`` only the logits of so many columns at the end are computed, [B, 2, S, last, K].
+        With ``last`` only the logits of so many columns at the end are computed, [B, 2, S, last, K]; with ``person`` only that
+        person's, [B, 1, S, N or last, K].
         Logits at padded positions carry no meaning.
         """
-        self._check(codes, lengths)
+        self.check(codes, lengths, placement)
         batch, _, parts, columns = codes.shape
-        if placement is not None and (not self.config.placement or placement.shape != (batch, 2, columns, WIDTH)):
-            own = f"[{batch}, 2, {columns}, {WIDTH}]"
-            expected = own if self.config.placement else "none: this model's people share one frame"
-            raise RtInteractError(f"placement: expected {expected}, got {list(placement.shape)}")
         if modulations is None:
             modulations = self.modulate(condition, batch)
         if lengths is not None:
@@ -100,13 +98,14 @@ class InterMTransformer(nn.Module):
         x = self.embed(codes, placement)
         for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
             x = block(x, modulation, parts, columns, lengths)
-        x = x[:, :-1]
-        if last is not None:
-            x = x.unflatten(1, (2 * parts, columns))[:, :, columns - last:].flatten(1, 2)
+        x = x[:, :-1].unflatten(1, (2, parts, columns))
+        x = x if person is None else x[:, person:person + 1]
+        people = x.shape[1]
+        x = (x if last is None else x[..., columns - last:, :]).flatten(1, 3)
         dense, output, end = self.output_dense, self.output, modulations.output
         x = linear_gelu(x, dense.weight, dense.bias, dense.weight_scale)
         logits = modulated_linear(x, end.shift, end.scale, output.weight, output.bias, output.weight_scale)
-        return logits.view(batch, 2, parts, -1, self.config.codes)
+        return logits.view(batch, people, parts, -1, self.config.codes)
 
     def embed(self, codes: Tensor, placement: Tensor | None = None) -> Tensor:
         """Input tokens [B, 2*S*N + 1, D] of codes [B, 2, S, N]: embedded, positions added to all but the separator (last)."""
@@ -118,9 +117,15 @@ class InterMTransformer(nn.Module):
         x = torch.cat([people.view(batch, 2 * parts * columns, -1), separator.to(people.dtype)], dim=1)
         return F.dropout(x, self.config.dropout, self.training)
 
-    def _check(self, codes: Tensor, lengths: Tensor | None) -> None:
+    def check(self, codes: Tensor, lengths: Tensor | None, placement: Tensor | None) -> None:
+        """RtInteractError unless the shapes are those that `forward` takes."""
         expected = f"[B, 2, {self.config.parts}, N] of integers with N >= 1"
         if codes.dim() != 4 or codes.shape[1:3] != (2, self.config.parts) or codes.shape[3] < 1 or codes.is_floating_point():
             raise RtInteractError(f"codes: expected {expected}, got {codes.dtype} {list(codes.shape)}")
         if lengths is not None and lengths.shape != codes.shape[:1]:
             raise RtInteractError(f"lengths: expected one a sample, [{codes.shape[0]}], got {list(lengths.shape)}")
+        batch, columns = codes.shape[0], codes.shape[3]
+        if placement is not None and (not self.config.placement or placement.shape != (batch, 2, columns, WIDTH)):
+            own = f"[{batch}, 2, {columns}, {WIDTH}]"
+            expected = own if self.config.placement else "none: this model's people share one frame"
+            raise RtInteractError(f"placement: expected {expected}, got {list(placement.shape)}")
