@@ -134,14 +134,14 @@ class _WindowOf:
                 known[person, :self.columns] = self._whole_columns(keep[person, :, None])[:, 0]
         return self.pipeline.placement(self.frames, self.known, known)
 
-    def take(self, image: torch.Tensor) -> None:
-        """Read the decoded image [2, 4 N, J, F] into the scene."""
+    def take(self, images: dict[int, torch.Tensor]) -> None:
+        """Read the decoded image [1, 4 N, J, F] of each person who is not given into the scene."""
         scene = self.scene
         for person in range(2):
             if scene.given(person):
                 made = scene.source[person][self.start:self.start + self.length]
             else:
-                made = self._decoded(image[person:person + 1], person)
+                made = self._decoded(images[person], person)
             fresh = made[self.past:]
             scene.made[person] = fresh if scene.made[person] is None else Poses.join([scene.made[person], fresh])
 
@@ -236,21 +236,35 @@ def _fill(pipeline: Pipeline, windows: list[_WindowOf], codes: torch.Tensor, con
     seeds = [w.seed for w in windows]
     if progress is None and all(w.columns == codes.shape[-1] for w in windows):
         check_options(**draw._asdict())
+        alone = _alone(windows)
         images = fill_and_decode(pipeline, codes, condition,
                                  guidance_modulations(pipeline.transformer, condition, len(codes), draw.guidance), draw,
-                                 seeds_of(seeds, len(codes), codes.device), placement=placement)[1]
+                                 seeds_of(seeds, len(codes), codes.device), placement=placement, person=alone)[1]
         for window, image in zip(windows, images, strict=True):
-            window.take(image)
+            window.take(_by_person(image, alone))
         return
     filled = sample_codes(pipeline.transformer, codes, condition, lengths, **draw._asdict(), seed=seeds, placement=placement,
                           progress=progress)
     _decode_all(pipeline, windows, filled)
 
 
+def _alone(windows: list[_WindowOf]) -> int | None:
+    """The one person who is to be decoded in all windows, None where it is both."""
+    made = {person for w in windows for person in range(2) if not w.scene.given(person)}
+    return made.pop() if len(made) == 1 else None
+
+
+def _by_person(image: torch.Tensor, alone: int | None) -> dict[int, torch.Tensor]:
+    """An image [P, T, J, F] of both people, or of one who is ``alone``, as one [1, T, J, F] each."""
+    return dict(enumerate(image[:, None])) if alone is None else {alone: image}
+
+
 def _decode_all(pipeline: Pipeline, windows: list[_WindowOf], filled: torch.Tensor) -> None:
     """Decode windows of one length together: padding would reach into the last frames through the convolutions."""
     for columns in sorted({w.columns for w in windows}):
         rows = [i for i, w in enumerate(windows) if w.columns == columns]
-        image = pipeline.decode_image(filled[rows][..., :columns].flatten(0, 1))
-        for row, pair in zip(rows, image.unflatten(0, (len(rows), 2)), strict=True):
-            windows[row].take(pair)
+        alone = _alone([windows[i] for i in rows])
+        people = filled[rows][..., :columns] if alone is None else filled[rows][:, alone:alone + 1, :, :columns]
+        image = pipeline.decode_image(people.flatten(0, 1))
+        for row, pair in zip(rows, image.unflatten(0, people.shape[:2]), strict=True):
+            windows[row].take(_by_person(pair, alone))

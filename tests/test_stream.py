@@ -161,6 +161,28 @@ def test_streams_that_hop_together_plan_what_each_would_alone(model):
             assert np.abs(plan.actor.positions - other[k].actor.positions).max() < 1e-3
 
 
+@pytest.mark.parametrize("columns,last", [(13, 24), (13, 16), (9, 24), (8, 32), (3, 1)])
+def test_the_last_frames_of_an_image_are_decoded_as_the_whole_has_them(model, columns, last):
+    codec = model.codec
+    codes = torch.randint(codec.config.codes, (2, codec.config.parts, columns), generator=torch.Generator().manual_seed(columns))
+    assert torch.allclose(codec.decode(codes, last), codec.decode(codes)[:, -last:], atol=1e-5)
+
+
+def test_an_actor_that_is_looked_at_later_is_as_foreseen_then(model):
+    now, later = (model.stream(iterations=1) for _ in range(2))
+    early = [plan.actor.positions for plan in (now.hop(walker(2.0)[at:at + 4]) for at in range(0, 40, 4))]
+    plans = later.push(walker(2.0)[:40])
+    assert all(np.array_equal(plan.actor.positions, seen) for plan, seen in zip(plans, early, strict=True))
+
+
+def test_a_plan_as_rows_is_its_reactor(model):
+    plan = model.stream(iterations=1).push(walker(1.0))[-1]
+    rows = plan.rows()
+    assert rows.shape == (16, 91) and rows.dtype == np.float32
+    assert np.allclose(rows[:, :3], plan.reactor.root, atol=1e-6)
+    assert np.allclose(rows[:, 3:].reshape(16, 22, 4), plan.reactor.rotations, atol=1e-6)
+
+
 def test_streams_join_a_hop_whatever_they_heard_before(model):
     early, late = model.stream(iterations=1), model.stream(iterations=1)
     early.push(walker(1.0))
