@@ -162,6 +162,56 @@ def contact_error(a: Motion, b: Motion, contacts) -> np.ndarray:
     return np.array(errors)
 
 
+def hand_contacts(a: Motion, b: Motion, *, near=0.05) -> np.ndarray:
+    """Whether each hand touches the other person, bool [T, 4]: a's left and right hand on b, b's left and right hand on a.
+
+    A hand touches when the middle of its palm is within ``near`` metres of the partner's surface (capsules, as `penetration`
+    has them) or inside it.
+    """
+    _together(a, b)
+    touches = []
+    for own, other in ((a, b), (b, a)):
+        body = bones(other.skeleton)
+        p0, p1 = capsules(body, other.positions, world_rotations(other.skeleton, other.rotations))
+        radii = np.array([bone.radii for bone in body])
+        for wrist in _FINGERS:
+            palm = touching_point(own, wrist)[:, None]
+            along = p1 - p0
+            share = np.clip(((palm - p0) * along).sum(-1) / np.maximum((along * along).sum(-1), 1e-12), 0, 1)
+            apart = np.linalg.norm(palm - p0 - share[..., None] * along, axis=-1)
+            touches.append((apart - radii[:, 0] - share * (radii[:, 1] - radii[:, 0])).min(-1) < near)
+    return np.stack(touches, 1)
+
+
+@dataclass(frozen=True)
+class ContactCounts:
+    """Frames and hands in which the made motion touches (``made``), the true one does (``true``), and both do (``both``)."""
+
+    made: int = 0
+    true: int = 0
+    both: int = 0
+
+    @classmethod
+    def of(cls, made: np.ndarray, true: np.ndarray) -> ContactCounts:
+        """Of two answers of `hand_contacts` for the same frames."""
+        if made.shape != true.shape:
+            raise MotionError(f"contacts: expected labels of the same frames, got {made.shape} and {true.shape}")
+        return cls(int(made.sum()), int(true.sum()), int((made & true).sum()))
+
+    def __add__(self, other: ContactCounts) -> ContactCounts:
+        return ContactCounts(self.made + other.made, self.true + other.true, self.both + other.both)
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the made touches that are true, frame by frame; None where nothing touches."""
+        return self.both / self.made if self.made else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the true touches that are made, frame by frame; None where nothing should touch."""
+        return self.both / self.true if self.true else None
+
+
 def facing_error(motion: Motion, partner: Motion) -> np.ndarray:
     """Degrees [T] between a person's facing (from hips and shoulders) and the level direction to the partner's pelvis."""
     _together(motion, partner)

@@ -7,7 +7,7 @@ import logging
 import typer
 
 import rtinteract
-from rtinteract.cli import bench, demo, doctor, infer, live, prompts, quantize, tools, train
+from rtinteract.cli import bench, demo, doctor, evaluate, infer, live, prompts, quantize, tools, train
 
 
 class _Plain(logging.Formatter):
@@ -45,9 +45,10 @@ app.command()(infer.generate)
 app.command()(live.stream)
 app.add_typer(train.train_app, name="train")
 app.add_typer(train.data_app, name="data")
-app.command()(train.evaluate)
+app.command()(evaluate.evaluate)
 app.command("import-intermask")(tools.import_intermask)
 app.command("import-clip")(tools.import_clip)
+app.command("import-evaluator")(evaluate.import_evaluator)
 app.add_typer(prompts.prompts_app, name="prompts")
 app.command()(tools.view)
 app.command()(quantize.quantize)

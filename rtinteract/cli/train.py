@@ -1,4 +1,4 @@
-"""train, data, evaluate: everything that needs the training package, which is loaded only here and only when asked for."""
+"""train and data: the training package is loaded only when asked for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from pathlib import Path
 import typer
 
 from rtinteract.cli.files import check_folder, check_outputs, json_of, make_folder
-from rtinteract.cli.infer import DEVICE, MODEL
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError
-from rtinteract.model import load
 from rtinteract.motion.atomic import replacing
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model from scratch: codec, then text, then transformer, then "
@@ -36,12 +34,15 @@ START = typer.Option(None, help="A codec.safetensors whose weights and statistic
 MINUTES = typer.Option(None, help="Stop after so many minutes of training.")
 STEPS = typer.Option(None, min=1, help="Stop after so many steps.")
 THREADS = typer.Option(None, min=1, help="CPU threads.")
+RUN_DEVICE = typer.Option(None, help="auto, cpu, cuda, cuda:1 ...; without it the configuration's. Under torchrun each process "
+                          "takes its own GPU.")
 CACHE = typer.Option(None, help="Folder where the read motion capture is kept for the next time.")
 
 
 def _training(module: str):
     """A module of the training package, whose progress is told from now on."""
-    logging.getLogger().setLevel(min(logging.getLogger().level, logging.INFO))
+    told = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.getLogger().setLevel(min(logging.getLogger().level, told))
     return importlib.import_module(f"rtinteract.training.{module}")
 
 
@@ -50,23 +51,34 @@ def _merged(defaults: dict, values: dict) -> dict:
                        for k, v in values.items()}
 
 
-def _configured(cls, path: Path | None):
-    """The stage's configuration with a file's values in place of the defaults; an unknown key is an error."""
-    return cls() if path is None else from_dict(cls, _merged(to_dict(cls()), json_of(path)))
+def _configured(cls, path: Path | None, recipe: str | None = None, stage: str = ""):
+    """The stage's configuration: the recipe's, a file's values in place of its own; an unknown key is an error."""
+    base = getattr(_training("recipes"), f"{stage}_recipe")(recipe) if recipe else cls()
+    return base if path is None else from_dict(cls, _merged(to_dict(base), json_of(path)))
 
 
-def _show(module: str, name: str):
-    """The option that prints a stage's default configuration: eager, so that it needs no other option."""
-    def show(asked: bool) -> None:
+def _recipe(names: str):
+    """The option that names a configuration to begin with: eager, so that --show-config after it sees it."""
+    return typer.Option(None, is_eager=True, help=f"A named configuration, of which --config replaces values: {names}.")
+
+
+def _show(module: str, name: str, stage: str = ""):
+    """The option that prints a stage's configuration: eager, so that it needs no other option."""
+    def show(ctx: typer.Context, asked: bool) -> None:
         if asked:
-            typer.echo(json.dumps(to_dict(getattr(_training(module), name)()), indent=2))
+            configured = _configured(getattr(_training(module), name), None, ctx.params.get("recipe"), stage)
+            typer.echo(json.dumps(to_dict(configured), indent=2))
             raise typer.Exit
-    return typer.Option(False, "--show-config", is_eager=True, callback=show, help="Print the default configuration and stop.")
+    return typer.Option(False, "--show-config", is_eager=True, callback=show, help="Print the configuration and stop: of a "
+                        "--recipe before it, else the default one.")
 
 
-SHOW_CODEC = _show("codec", "CodecTraining")
-SHOW_TEXT = _show("text", "TextTraining")
-SHOW_TRANSFORMER = _show("transformer", "TransformerTraining")
+SHOW_CODEC = _show("codec", "CodecTraining", "codec")
+SHOW_TEXT = _show("text", "TextTraining", "text")
+SHOW_TRANSFORMER = _show("transformer", "TransformerTraining", "transformer")
+PUBLISHED = _recipe("interhuman, interx (as published), small")
+SMALL = _recipe("small")
+SHOW_EVALUATOR = _show("interclip_train", "EvaluatorTraining")
 
 
 def _pairs(folder: Path | None, kind: str, smplx: Path | None, cache: Path, held_out: bool = False):
@@ -79,6 +91,8 @@ def _pairs(folder: Path | None, kind: str, smplx: Path | None, cache: Path, held
 
 
 def _said(result) -> None:
+    if not _training("distributed").world().chief:
+        return
     typer.echo(f"{result.reason}: {result.steps} steps in {result.minutes:.1f} min -> {result.file}")
     for name, value in result.metrics.items():
         typer.echo(f"  {name:24} {value:.4g}")
@@ -88,29 +102,30 @@ def _said(result) -> None:
 def codec(mocap: Path = typer.Option(None, help="Folder of solo motion capture: .bvh, .amc/.asf, rotation-vector text; .xz and "
                                      ".gz too."),
           out: Path = OUT, pairs: Path = PAIRS, kind: str = KIND, smplx: Path = SMPLX, start: Path = START,
-          config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
-          show_config: bool = SHOW_CODEC) -> None:
+          recipe: str = PUBLISHED, config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
+          device: str = RUN_DEVICE, cache: Path = CACHE, show_config: bool = SHOW_CODEC) -> None:
     """Train the motion codec on solo clips, on the people of pairs, or on both.
 
     Example: rtinteract train codec --mocap mocap --pairs pairs --out runs/codec --minutes 120
 
-    On InterHuman alone: rtinteract train codec --pairs InterHuman --config codec.json --out runs/codec
+    As published, on four GPUs: torchrun --nproc-per-node 4 --no-python rtinteract train codec --recipe interhuman
+    --pairs InterHuman --out runs/codec
     """
     if mocap is None and pairs is None:
         raise ConfigError("train codec: expected --mocap, --pairs or both, got neither; give data to train on")
     stage, cache = _training("codec"), cache or out / "cache"
-    settings = _configured(stage.CodecTraining, config)
+    settings = _configured(stage.CodecTraining, config, recipe, "codec")
     clips = _training("solo").load_corpus(mocap, cache=cache) if mocap else []
     loaded, held_out = (_pairs(pairs, kind, smplx, cache, held_out=side) for side in (False, True))
     body = _training("smplx").Bodies(smplx).mean() if smplx else None
     _said(stage.train_codec(settings, clips, loaded, out=out, start=start, held_out=held_out, body=body, steps=steps,
-                            minutes=minutes, threads=threads))
+                            minutes=minutes, threads=threads, device=device))
 
 
 @train_app.command()
-def text(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT, config: Path = CONFIG,
-         minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
-         show_config: bool = SHOW_TEXT) -> None:
+def text(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT, recipe: str = SMALL,
+         config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, device: str = RUN_DEVICE,
+         cache: Path = CACHE, show_config: bool = SHOW_TEXT) -> None:
     """Train the tokenizer and the text encoder on the texts of pairs.
 
     Two phrasings of one clip are drawn together, others apart.
@@ -118,9 +133,9 @@ def text(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out:
     Example: rtinteract train text --pairs pairs --out runs/text
     """
     stage = _training("text")
-    settings = _configured(stage.TextTraining, config)
+    settings = _configured(stage.TextTraining, config, recipe, "text")
     clips = _pairs(pairs, kind, smplx, cache or out / "cache")
-    _said(stage.train_text(settings, clips, out=out, steps=steps, minutes=minutes, threads=threads))
+    _said(stage.train_text(settings, clips, out=out, steps=steps, minutes=minutes, threads=threads, device=device))
 
 
 @train_app.command()
@@ -130,22 +145,44 @@ def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `trai
                                               "--pairs, where there is none a twentieth of it."),
                 text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."),
                 start: Path = typer.Option(None, help="A transformer.safetensors whose weights and words to begin with."),
-                config: Path = CONFIG,
-                minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
-                show_config: bool = SHOW_TRANSFORMER) -> None:
+                clip: Path = typer.Option(None, help="Folder of CLIP ViT-L/14@336px, for a configuration whose text.kind is "
+                                          "clip, as the published recipes' is."),
+                recipe: str = PUBLISHED, config: Path = CONFIG,
+                minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, device: str = RUN_DEVICE,
+                cache: Path = CACHE, show_config: bool = SHOW_TRANSFORMER) -> None:
     """Train the Inter-M transformer and its text encoder on pairs seen through a frozen codec.
 
     Example: rtinteract train transformer --codec runs/codec/codec.safetensors --pairs pairs --held-out heldout
     --text runs/text/text.safetensors --out runs/transformer --minutes 120
     """
     stage, cache = _training("transformer"), cache or out / "cache"
-    settings = _configured(stage.TransformerTraining, config)
+    settings = _configured(stage.TransformerTraining, config, recipe, "transformer")
     chosen, its_kind = (held_out, "auto") if held_out else (pairs, kind)
     # A folder to validate on that has no splits is held out as a whole.
     validated = _pairs(chosen, its_kind, smplx, cache, held_out=True) or _pairs(held_out, "auto", smplx, cache)
     _said(stage.train_transformer(
         settings, codec, _pairs(pairs, kind, smplx, cache), out=out, held_out=validated, text_file=text,
-        start=start, steps=steps, minutes=minutes, threads=threads))
+        start=start, clip=clip, steps=steps, minutes=minutes, threads=threads, device=device))
+
+
+@train_app.command()
+def evaluator(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT,
+              held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it the val or test split of "
+                                            "--pairs, where there is none a twentieth of it."),
+              clip: Path = typer.Option(None, help="Folder of CLIP ViT-L/14@336px, for a configuration whose interclip.text.kind "
+                                        "is clip."),
+              config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, cache: Path = CACHE,
+              show_config: bool = SHOW_EVALUATOR) -> None:
+    """Train an InterCLIP evaluator, the ruler of `rtinteract evaluate --tables`, on pairs with texts.
+
+    Example: rtinteract train evaluator --pairs pairs --held-out heldout --out runs/evaluator --steps 500
+    """
+    stage, cache = _training("interclip_train"), cache or out / "cache"
+    settings = _configured(stage.EvaluatorTraining, config)
+    chosen, its_kind = (held_out, "auto") if held_out else (pairs, kind)
+    validated = _pairs(chosen, its_kind, smplx, cache, held_out=True) or _pairs(held_out, "auto", smplx, cache)
+    _said(stage.train_evaluator(settings, _pairs(pairs, kind, smplx, cache), out=out, held_out=validated, clip=clip, steps=steps,
+                                minutes=minutes, threads=threads))
 
 
 @train_app.command()
@@ -233,27 +270,3 @@ def inspect(folder: Path = typer.Argument(..., help="A folder of two-person data
     for split in sorted({c.split for c in clips}):
         chosen = [c for c in clips if c.split == split]
         typer.echo(f"{split:6} {len(chosen):4} clips {sum(len(c.motion) for c in chosen) / 1800:6.1f} min")
-
-
-def evaluate(model: Path = MODEL, device: str = DEVICE,
-             mocap: Path = typer.Option(None, help="Folder of solo motion capture: the codec on its held-out clips."),
-             pairs: Path = typer.Option(None, help="Folder of held-out composed pairs (data compose --split test), or a "
-                                         "two-person data set, whose test split is used."),
-             actor: Path = typer.Option(None, help="A real actor's file ..."),
-             reactor: Path = typer.Option(None, help="... and the real reactor's."),
-             out: Path = typer.Option("evaluation", "--out", "-o", help="Folder for report.json, report.md and pictures."),
-             limit: int = typer.Option(None, min=1, help="At most so many clips and pairs."),
-             stream_limit: int = typer.Option(24, min=1, help="At most so many pairs are also streamed, hop by hop."),
-             seed: int = typer.Option(0, help="Same seed, same figures."), cache: Path = CACHE) -> None:
-    """Measure a model: codec, reactions against baselines, streaming against offline, and a real pair.
-
-    Example: rtinteract evaluate --mocap mocap --pairs heldout --actor 18_01.bvh --reactor 19_01.bvh --out evaluation
-    """
-    if (actor is None) != (reactor is None):
-        raise ConfigError("evaluate: expected --actor and --reactor together, got one of them; give both or none")
-    evaluation = _training("evaluate")
-    make_folder(out)
-    real_pair = None if actor is None else (actor, reactor)
-    evaluation.evaluate(load(model, device=device), solo=mocap, pairs=pairs, real_pair=real_pair, out=out, limit=limit, seed=seed,
-                        cache=cache, stream_limit=stream_limit)
-    typer.echo((out / "report.md").read_text())
