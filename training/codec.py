@@ -41,6 +41,8 @@ from rtinteract.config import CodecConfig, from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.features import base
 from rtinteract.features.normalize import Normalizer
+from rtinteract.motion import Motion
+from rtinteract.motion.picture import write_sheet
 from rtinteract.skeleton import Skeleton
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,8 @@ def small_codec() -> CodecConfig:
 class CodecTraining:
     """Everything that decides a codec training. Windows are ``frames`` long with share ``usual``, else any length between
     ``shortest`` and ``longest`` in whole columns; ``pair_share`` of the batches come from pairs, where there are any. With
-    ``own_frames`` each person is seen from its own canonical frame, else both of a pair from the first one's."""
+    ``own_frames`` each person is seen from its own canonical frame, else both of a pair from the first one's. Without
+    ``normalize`` features keep their units, as Inter-X's are published."""
 
     representation: str = "hybrid"
     codec: CodecConfig = field(default_factory=small_codec)
@@ -75,6 +78,7 @@ class CodecTraining:
     longest: int = 128
     pair_share: float = 0.3
     own_frames: bool = True
+    normalize: bool = True
 
     def __post_init__(self):
         for name in ("frames", "shortest", "longest"):
@@ -139,12 +143,17 @@ class CodecStage(Stage):
         if start is not None:
             self._begin_with(start)
         else:
-            found = statistics(self.representation, self.pools, config.augmentation, config.frames, own=config.own_frames,
-                               seed_generator=generator(loop.seed, 0, "statistics"))
-            self.normalizer = found.to(self.device)
+            self.normalizer = self._statistics().to(self.device)
         log.info("codec: %d parameters, %d training clips (%.1f min), %d held out, %d pairs",
                  sum(p.numel() for p in self.model.parameters()), len(train), sum(len(c.motion) for c in train) / 1800,
                  len(self.held_out), len(pairs or ()))
+
+    def _statistics(self) -> Normalizer:
+        config = self.config
+        if not config.normalize:
+            return Normalizer.identity(self.representation.joints, self.representation.features)
+        return statistics(self.representation, self.pools, config.augmentation, config.frames, own=config.own_frames,
+                          seed_generator=generator(config.loop.seed, 0, "statistics"))
 
     def _begin_with(self, start: Path) -> None:
         """Take over the weights and the statistics of a codec file of the same configuration."""
@@ -226,6 +235,27 @@ class CodecStage(Stage):
         with borrowed(self.model, weights) as codec:
             return reconstruction_error(codec, self.normalizer, self.representation, clips)
 
+    def pictures(self, weights, folder, count):
+        """Held-out clips, and beside each what the codec makes of it."""
+        chosen = [self.held_out[i * len(self.held_out) // count] for i in range(min(count, len(self.held_out)))]
+        if not chosen:
+            return []
+        scenes = []
+        with borrowed(self.model, weights) as codec, torch.no_grad():
+            for clip in chosen:
+                m = clip.motion
+                positions, rotations, body = (torch.tensor(x.tolist(), dtype=torch.float32, device=self.normalizer.mean.device)
+                                              for x in (m.positions, m.rotations, m.skeleton.offsets))
+                positions, rotations, image = whole(self.representation, positions, rotations)
+                back = self.normalizer.inverse(codec.decode(codec.encode(self.normalizer(image)[None])).float())[0]
+                made = self.representation.decode(back, body, anchor=0)
+                scenes.append(tuple(Motion.from_rotations(m.skeleton, x[:len(back), 0].cpu().double().numpy(),
+                                                          q[:len(back)].cpu().double().numpy(), 30.0)
+                                    for x, q in ((positions, rotations), made)))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_sheet(folder / "decoded.png", scenes, columns=1, titles=["a clip, and decoded"] * len(scenes))
+        return [folder / "decoded.png"]
+
     def export(self, path, weights, card):
         """The codec and its normaliser."""
         save_stage(path, "codec", {"representation": self.config.representation, "codec": to_dict(self.config.codec)},
@@ -297,17 +327,17 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
 
 def train_codec(config: CodecTraining, solo: list, pairs: Sequence | None = None, *, out: Path, start: Path | None = None,
                 held_out: Sequence | None = None, body: Skeleton | None = None,
-                steps: int | None = None, minutes: float | None = None, threads: int | None = None, progress: bool = True,
-                resume: bool = True) -> Result:
+                steps: int | None = None, minutes: float | None = None, threads: int | None = None, device: str | None = None,
+                progress: bool = True, resume: bool = True) -> Result:
     """Train a codec on solo clips and the people of pairs (or either alone) into ``out``/codec.safetensors; continues a run it
     finds there.
 
     ``held_out`` pairs are validated on where no solo clip is held out. ``body`` is an SMPL-X body (`training.smplx`) for the
     geometric losses of representation "interx", which are left out without it.
     ``start`` is a codec file whose weights and statistics a new run begins with.
-    ``steps``/``minutes``/``threads`` replace the loop's. Held-out solo clips (split "test") are only validated on.
+    ``steps``/``minutes``/``threads``/``device`` replace the loop's. Held-out solo clips (split "test") are only validated on.
     """
-    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
+    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads, device=device))
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
     stage = CodecStage(config, solo, pairs, start, held_out, body)

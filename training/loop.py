@@ -23,8 +23,9 @@ class LoopConfig:
     keeping them. Both spare memory and change nothing else but the draws of dropout.
     ``schedule``: "cosine" to ``final_rate`` of the rate, "step" (``milestones`` as shares, each times ``factor``) or "constant";
     before it a linear rise over ``warmup`` steps, or ``warmup_epochs`` where that is more than 0.
-    ``precision``: "auto" is bfloat16 autocast where the processor has matrix units for it, else float32. ``device``: "auto" is a
-    GPU if there is one; "cuda" is each process's own.
+    Gradients are clipped to the norm ``gradient_norm``, not at all with 0; ``ema`` is the decay of the averaged weights, which
+    with 0 are the last ones. ``precision``: "auto" is bfloat16 autocast where the processor has matrix units for it, else
+    float32. ``device``: "auto" is a GPU if there is one; "cuda" is each process's own.
     ``best`` names the validation metric by which the best result is kept beside the latest: lower is better, higher with a "+"
     before the name; "auto" is the stage's own choice, "" keeps none. After a validation, ``samples`` held-out clips are drawn
     when ``sample_s`` seconds (or ``sample_steps`` steps) have passed since the last time; 0 samples draw none.
@@ -77,6 +78,7 @@ class LoopConfig:
         check(self.schedule in ("cosine", "step", "constant"), "schedule", "'cosine', 'step' or 'constant'", self.schedule)
         check(self.precision in ("auto", "float32", "bfloat16"), "precision", "'auto', 'float32' or 'bfloat16'", self.precision)
         check(self.prefetch in ("auto", "on", "off"), "prefetch", "'auto', 'on' or 'off'", self.prefetch)
+        check(self.gradient_norm >= 0, "gradient_norm", "at least 0", self.gradient_norm)
         check(0 <= self.ema < 1, "ema", "a decay in [0, 1)", self.ema)
         check(self.samples >= 0, "samples", "at least 0", self.samples)
         check(len(self.betas) == 2, "betas", "two numbers", self.betas)

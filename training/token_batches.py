@@ -19,8 +19,6 @@ from rtinteract.placement import describe_pair, relative
 
 SHORT = 32
 YOUNG = 36
-# Frames of the shortest clip that is seen whole (the published least).
-LEAST = 15
 
 
 class Draws(NamedTuple):
@@ -123,7 +121,7 @@ class TokenBatches:
         actor = (torch.rand(batch, generator=g) >= s.starter).long()
         picked, lengths = None, None
         if self.config.whole:
-            picked = pick_whole(self.pools[side], batch, LEAST, frames, g)
+            picked = pick_whole(self.pools[side], batch, self.config.shortest, frames, g)
             lengths = (picked.frames - lost) // stride
             frames = int(lengths.max()) * stride
         columns = frames // stride

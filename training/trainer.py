@@ -267,7 +267,7 @@ class Trainer:
             for i, (batch, part, share) in enumerate(zip(batches, self.parts, shares, strict=True)):
                 found.append(self._backward(batch, part, share, last=i == len(batches) - 1))
         terms = {k: sum(f[k] for f in found) for k in found[0]}
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.loop.gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.loop.gradient_norm or math.inf)
         if not math.isfinite(float(norm)) or not math.isfinite(float(terms["loss"])):
             raise Diverged(f"{self.name}: expected a finite loss at step {self.step}, got loss {float(terms['loss'])} with "
                            f"gradient norm {float(norm)}; the saved state is from before it: lower the learning rate and start "

@@ -70,7 +70,8 @@ class TransformerTraining:
     sampling puts it: at the first pose of a clip, at the newest pose of a stream. ``prior`` weighs the likelihood of where
     partners begin.
 
-    With ``whole`` a batch is ``loop.batch`` clips, whole or ``most`` frames of them, each as long as it is, as published.
+    With ``whole`` a batch is ``loop.batch`` clips of at least ``shortest`` frames, whole or ``most`` frames of them, each as long
+    as it is, as published.
     ``unroll_over`` says which tokens the step unroll's schedule counts: those "hidden" from the sample, as ours sample, or
     "all", as published."""
 

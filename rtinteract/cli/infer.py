@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
 
 import typer
 
-from rtinteract.cli.files import JOINT_MAP, SKELETON, UNITS, check_model, check_outputs, read_actor, stem_of, write_all
+from rtinteract.cli.files import (
+    JOINT_MAP,
+    SKELETON,
+    UNITS,
+    check_model,
+    check_outputs,
+    make_folder,
+    read_actor,
+    stem_of,
+    texts_of,
+    write_all,
+)
+from rtinteract.errors import ConfigError
 from rtinteract.model import load
+from rtinteract.motion import write_motion
+from rtinteract.motion.atomic import replacing
 
 MODEL = typer.Option(None, "--model", "-m", help="A model.safetensors; without it the one that ships with the package.")
 DEVICE = typer.Option("auto", help="auto, cpu, cuda, cuda:1 ...")
@@ -59,21 +74,74 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
     write_all(outputs, (motion, reactor))
 
 
-def generate(texts: list[str] = typer.Argument(..., help="One sentence a pair."),
+def generate(texts: list[str] = typer.Argument(None, help="One sentence a pair."),
              out: list[Path] = OUT, seconds: float = typer.Option(4.0, help="Length of each clip."), model: Path = MODEL,
              device: str = DEVICE, seed: int = SEED, iterations: int = ITERATIONS, guidance: float = GUIDANCE,
-             temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK) -> None:
+             temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK,
+             prompts: Path = typer.Option(None, "--texts", help="File with one sentence a line instead; --out is then a folder."),
+             batch: int = typer.Option(32, min=1, help="Pairs of --texts that are sampled at once."),
+             form: str = typer.Option("npz", "--format", help="With --texts: npz, bvh or glb.")) -> None:
     """Both people from a sentence; several sentences are sampled as one batch.
 
     With several, the files are numbered: wave-0.glb, wave-1.glb ...
 
     Example: rtinteract generate "two people wave at each other" --seconds 5 --out wave.glb --out wave.gif
+
+    Many, on two GPUs: torchrun --nproc-per-node 2 --no-python rtinteract generate --texts prompts.txt --out made
     """
+    options = {"iterations": iterations, "guidance": guidance, "temperature": temperature}
+    if (prompts is None) == (not texts):
+        raise ConfigError(f"generate: expected sentences or --texts FILE, got {'both' if texts else 'neither'}")
+    check_model(model)
+    if prompts is not None:
+        folder = _folder_of(out, form)
+        _generate_many(texts_of(prompts), folder, form, lambda where: load(model, device=where, clip=clip, bank=bank), device,
+                       batch, seconds, seed, options)
+        return
     targets = out or [Path("generated.glb")]
     check_outputs(targets)
-    check_model(model)
     loaded = load(model, device=device, clip=clip, bank=bank)
-    pairs = loaded.generate(texts, seconds, iterations=iterations, guidance=guidance, temperature=temperature, seed=seed,
-                            progress=_bar("filling"))
+    pairs = loaded.generate(texts, seconds, **options, seed=seed, progress=_bar("filling"))
     for i, pair in enumerate(pairs):
         write_all([p if len(pairs) == 1 else p.with_name(f"{p.stem}-{i}{p.suffix}") for p in targets], pair)
+
+
+def _folder_of(out: list[Path] | None, form: str) -> Path:
+    """The one folder that --texts writes into, made if it is not there."""
+    if out is None or len(out) != 1 or out[0].suffix:
+        got = ", ".join(map(str, out or [])) or "none"
+        raise ConfigError(f"--out: expected one folder with --texts, got {got}; name a folder")
+    if form not in ("npz", "bvh", "glb"):
+        raise ConfigError(f"--format: expected npz, bvh or glb, got {form!r}")
+    make_folder(out[0])
+    check_outputs([out[0] / f"0.{form}"])
+    return out[0]
+
+
+def _generate_many(texts: list[str], folder: Path, form: str, loaded, device: str, batch: int, seconds: float, seed: int,
+                   options: dict) -> None:
+    """Sample texts batch by batch; of several processes each takes its share of the batches, and the first writes index.json.
+
+    A batch is the same texts with the same seed whatever the number of processes, so its motions are too.
+    """
+    from rtinteract.training import distributed
+
+    world = distributed.world()
+    model = loaded(distributed.device_of(device))
+    starts = range(0, len(texts), batch)
+    own = [starts[i] for i in distributed.own(len(starts))]
+    made, digits = [], max(4, len(str(len(texts) - 1)))
+    for done, start in enumerate(own):
+        pairs = model.generate(texts[start:start + batch], seconds, **options, seed=seed + start // batch)
+        for i, pair in enumerate(pairs, start):
+            name = f"{i:0{digits}}.{form}"
+            write_motion(folder / name, pair)
+            made.append({"file": name, "text": texts[i], "frames": len(pair[0]), "process": world.rank})
+        if world.chief and sys.stderr.isatty():
+            typer.echo(f"\rbatches {done + 1}/{len(own)}", nl=done + 1 == len(own), err=True)
+    made = distributed.gathered(made)
+    if world.chief:
+        about = {"seed": seed, "seconds": seconds, "batch": batch, "model": model.config.name, **options, "pairs": made}
+        with replacing(folder / "index.json") as beside:
+            beside.write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+        typer.echo(f"wrote {len(made)} pairs and index.json to {folder}")
