@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 from measured import seconds
 from rtinteract.kernels import attention, blocks, linear
+from rtinteract.kernels.convolution import convolution
+from rtinteract.kernels.spatio_temporal import Branch, spatio_temporal, spatio_temporal_reference
 
 from rtinteract.motion.atomic import replacing
 
@@ -27,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CHOICES = {
     "linear": {"BLOCK_M": (32, 64, 128), "BLOCK_N": (64, 128), "BLOCK_K": (32, 64), "num_warps": (4, 8)},
     "attention": {"BLOCK_Q": (32, 64, 128), "BLOCK_K": (32, 64, 128), "num_warps": (4, 8)},
+    "spatio_temporal": {"BLOCK_M": (32, 64, 128), "BLOCK_N": (64, 128), "BLOCK_K": (32, 64), "num_warps": (4, 8)},
+    "convolution": {"BLOCK_M": (32, 64, 128), "BLOCK_N": (32, 64, 128), "BLOCK_K": (32, 64), "num_warps": (4, 8)},
 }
 
 
@@ -46,8 +50,13 @@ def cases(device: torch.device) -> dict:
         return torch.randn(*shape, generator=g).to(device, torch.bfloat16)
     x, weight, bias, side = draw(2, 751, 384), draw(1152, 384), draw(1152), draw(2, 1, 384)
     q, k, v = (draw(2, 6, 751, 64) for _ in range(3))
+    people, branch = x[:, :-1], Branch(side, side, side, weight, bias, draw(384, 384), draw(384))
+    fused = spatio_temporal if device.type == "cuda" else spatio_temporal_reference
+    image, window = draw(1, 512, 11, 150).to(memory_format=torch.channels_last), draw(512, 512, 3, 3)
     return {"linear": lambda: linear.modulated_linear(x, side, side, weight, bias),
-            "attention": lambda: attention.attention(q, k, v)}
+            "attention": lambda: attention.attention(q, k, v),
+            "spatio_temporal": lambda: fused(people, branch, branch, 6, 5, 75),
+            "convolution": lambda: convolution(image, window, padding=(1, 1), relu_in=True)}
 
 
 def fastest(operation: str, run, kind: str, measure=lambda run: seconds(run, 50)) -> dict[str, int]:

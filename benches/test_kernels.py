@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from measured import DEVICE, note, peak_memory, seconds, synced
-from rtinteract.kernels import attention, linear, nearest_code, remask, spatio_temporal
+from rtinteract.kernels import attention, convolution, linear, nearest_code, remask, spatio_temporal
 
 ROWS, COLUMNS, WIDTH, HIDDEN, HEADS, CODES = 2, 75, 384, 1024, 6, 1024
 TOKENS = 10 * COLUMNS + 1
@@ -116,3 +116,22 @@ def test_spatio_temporal(benchmark):
           lambda: spatio_temporal.spatio_temporal_reference(*given),
           lambda: spatio_temporal.spatio_temporal_reference(*given), within=0.1,
           flops=2.0 * x.shape[0] * x.shape[1] * WIDTH * (8 * WIDTH + 2 * (5 + COLUMNS)), moved=19 * x.numel() * 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8], ids=["float32", "bfloat16", "int8"])
+def test_convolution(benchmark, dtype):
+    """The codec's widest layer at its middle resolution: 11 rows of 512 channels, 300 frames at half the rate."""
+    if dtype == torch.int8 and DEVICE.type != "cuda":
+        pytest.skip("on a CPU the codec's convolutions run in a float type")
+    values = torch.bfloat16 if dtype == torch.int8 else dtype
+    x = draw(1, 512, 11, 2 * COLUMNS, dtype=values).to(memory_format=torch.channels_last)
+    plain, bias = draw(512, 512, 3, 3) / 512 ** 0.5, draw(512, dtype=values)
+    weight, step = (convolution.quantize_kernels(plain) if dtype == torch.int8 else (plain.to(values), None))
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    bare = plain.to(values).contiguous(memory_format=torch.channels_last)
+    given = {"padding": (1, 1), "relu_in": True, "weight_scale": step}
+    timed(benchmark, dtype, lambda: convolution.convolution(x, weight, bias, **given),
+          lambda: convolution.convolution_reference(x, weight, bias, **given),
+          lambda: F.conv2d(F.relu(x), bare, bias, padding=1), within=0.1 if values == torch.bfloat16 else 1e-3,
+          flops=2.0 * 11 * 2 * COLUMNS * 512 * 512 * 9,
+          moved=2 * x.numel() * x.element_size() + weight.numel() * weight.element_size())

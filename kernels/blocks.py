@@ -10,7 +10,9 @@ import torch
 TABLE = {
     "any": {
         "attention": {"BLOCK_Q": 64, "BLOCK_K": 64, "num_warps": 4},
+        "convolution": {"BLOCK_M": 64, "BLOCK_N": 32, "BLOCK_K": 32, "num_warps": 4},
         "linear": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 8},
+        "spatio_temporal": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 8},
     },
 }
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from rtinteract.kernels.backend import jit, tl, triton, use_triton
+from rtinteract.kernels.blocks import blocks_of
 from torch import Tensor
 
 LARGEST = 127.0
@@ -154,12 +155,15 @@ def _launch(x, weight, bias, residual, weight_scale, out, *, relu_in, relu_out, 
     """Run the kernel on tensors that `convolution` has checked."""
     pixels, outputs = out.shape[0] * out.shape[2] * out.shape[3], out.shape[1]
     int8 = weight_scale is not None
-    grid = (triton.cdiv(pixels, 64), triton.cdiv(outputs, 32))
+    sizes = blocks_of("convolution", x.device)
+    if x.dtype == torch.float32:
+        # Values of twice the size: half as many at a time take as much shared memory.
+        sizes = sizes | {"BLOCK_K": max(16, sizes["BLOCK_K"] // 2)}
+    grid = (triton.cdiv(pixels, sizes["BLOCK_M"]), triton.cdiv(outputs, sizes["BLOCK_N"]))
     _convolution_kernel[grid](
         x, weight, bias, image_scale(x, relu_in) if int8 else None, weight_scale, residual, out,
         pixels, x.shape[1], outputs, x.shape[2], x.shape[3], out.shape[2], out.shape[3],
         *x.stride(), *weight.stride(), *((0,) * 4 if residual is None else residual.stride()), *out.stride(),
         STRIDE_H=stride[0], STRIDE_W=stride[1], PAD_H=padding[0], PAD_W=padding[1], DILATION_H=dilation[0],
         DILATION_W=dilation[1], KERNEL_H=weight.shape[2], KERNEL_W=weight.shape[3], RELU_IN=relu_in, RELU_OUT=relu_out,
-        BIAS=bias is not None, RESIDUAL=residual is not None, INT8=int8, BLOCK_M=64, BLOCK_N=32,
-        BLOCK_K=16 if x.dtype == torch.float32 else 32, num_warps=4)
+        BIAS=bias is not None, RESIDUAL=residual is not None, INT8=int8, **sizes)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from rtinteract.kernels.attention import attention_mask, attention_reference, softmax_step
 from rtinteract.kernels.backend import jit, tl, triton
+from rtinteract.kernels.blocks import blocks_of
 from rtinteract.kernels.linear import EPS
 from torch import Tensor
 
@@ -237,12 +238,14 @@ def _launch(x: Tensor, spatial: Branch, temporal: Branch, heads: int, parts: int
     layers = [[w.contiguous() for w in branch[3:]] for branch in (spatial, temporal)]
     qkv = torch.empty(rows, 6 * width, dtype=x.dtype, device=x.device)
     mixed = torch.empty(rows, 2 * width, dtype=x.dtype, device=x.device)
-    block_m = 64 if rows > 32 else max(16, triton.next_power_of_2(rows))
-    warps = 8 if block_m == 64 else 4
-    grid = (triton.cdiv(rows, block_m), 2 * triton.cdiv(3 * width, 64))
+    sizes = blocks_of("spatio_temporal", x.device)
+    if rows <= sizes["BLOCK_M"] // 2:
+        sizes = sizes | {"BLOCK_M": max(16, triton.next_power_of_2(rows)), "num_warps": 4}
+    block_m, block_n = sizes["BLOCK_M"], sizes["BLOCK_N"]
+    grid = (triton.cdiv(rows, block_m), 2 * triton.cdiv(3 * width, block_n))
     _project_kernel[grid](
         x, shift_s, scale_s, *layers[0][:2], shift_t, scale_t, *layers[1][:2], qkv, rows, tokens, x.stride(0), x.stride(1),
-        shift_s.stride(0), EPS, WIDTH=width, BLOCK_M=block_m, BLOCK_N=64, BLOCK_K=32, num_warps=warps)
+        shift_s.stride(0), EPS, WIDTH=width, **sizes)
     head = width // heads
     # Wider blocks do not fit the registers where parts are mixed.
     block_q = min(32, max(16, triton.next_power_of_2(columns)))
@@ -251,6 +254,6 @@ def _launch(x: Tensor, spatial: Branch, temporal: Branch, heads: int, parts: int
     _mix_kernel[(temporal_programs + batch * 2 * blocks, heads)](
         qkv, lengths, mixed, columns, temporal_programs, blocks, 1 / math.sqrt(head), WIDTH=width, HEAD=head, PARTS=parts,
         PADDED=lengths is not None, BLOCK_D=max(16, triton.next_power_of_2(head)), BLOCK_Q=block_q, BLOCK_K=block_q, num_warps=4)
-    _close_kernel[(triton.cdiv(rows, block_m), triton.cdiv(width, 64))](
+    _close_kernel[(triton.cdiv(rows, block_m), triton.cdiv(width, block_n))](
         mixed, x, gate_s, *layers[0][2:], gate_t, *layers[1][2:], out, rows, tokens, x.stride(0), x.stride(1), gate_s.stride(0),
-        WIDTH=width, BLOCK_M=block_m, BLOCK_N=64, BLOCK_K=32, num_warps=warps)
+        WIDTH=width, **sizes)

@@ -1,8 +1,9 @@
 """The transformer as one C++ call a pass, for CPUs with AVX-512 VNNI and BF16 (csrc/cpu).
 
-Layer by layer, a CPU spends half of a pass outside the products: norms, roundings and sums of [tokens, D] that pass through memory
-a dozen times a block. The C++ pass takes a few dozen rows at a time through as many layers as it can. Its numbers are those of the
-module it stands in for: products of int8 rows summed in int32, or of bfloat16 ones in float32; attention in bfloat16.
+Layer by layer, a CPU spends half of a pass outside the products: norms, roundings and sums of [tokens, D] that pass through
+memory a dozen times a block. The C++ pass takes a few dozen rows at a time through as many layers as it can. Its numbers are
+those of the module it stands in for: products of int8 rows summed in int32, or of bfloat16 ones in float32, and attention in
+bfloat16.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ def why_not(device: torch.device, config) -> str | None:
         return "the processor lacks AVX-512 VNNI or BF16"
     head = config.width // config.heads
     if head % _GROUP or head > 64 or config.ff % _GROUP or config.parts > _GROUP:
-        return f"heads of {head} and a hidden width of {config.ff}: expected heads of 16, 32, 48 or 64, both multiples of {_GROUP}"
+        return (f"heads of {head} and a hidden width of {config.ff}: expected heads of 16, 32, 48 or 64 and a multiple of "
+                f"{_GROUP}")
     return None
 
 
 class NativeTransformer(nn.Module):
-    """Stands in for an `InterMTransformer` in eval mode, int8 (`rtinteract.quant.int8_transformer`) or in a float type, which runs
-    as bfloat16. Passes with padding go to the module itself, and all do under RTI_BACKEND=reference.
+    """Stands in for an `InterMTransformer`, int8 (`rtinteract.quant.int8_transformer`) or in a float type, which runs as
+    bfloat16. Passes with padding go to the module itself, and all do under RTI_BACKEND=reference.
 
     Its modulations are one tensor [B, 1, M, D] float32, M = 20 a block and the output's two.
     """
@@ -113,8 +115,9 @@ def _layers(block: nn.Module):
     yield from attention(block.spatial)
     yield from attention(block.temporal)
     cross, width = block.cross, block.cross.out_proj.weight.shape[0]
+    scale = cross.in_proj_scale
     for rows in (slice(None, width), slice(width, None)):
-        yield cross.in_proj_weight[rows], cross.in_proj_bias[rows], None if cross.in_proj_scale is None else cross.in_proj_scale[rows]
+        yield cross.in_proj_weight[rows], cross.in_proj_bias[rows], None if scale is None else scale[rows]
     yield cross.out_proj.weight, cross.out_proj.bias, cross.out_proj.weight_scale
     yield from feed_forward(block.ffn_split)
 

@@ -9,11 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "rotation"},
+    {"errors", "rotation", "_cpu"},
     {"config", "skeleton", "container"},
     {"kernels", "motion", "body"},
     {"features", "metrics", "blocks", "blend", "capture", "feet", "graph", "placement", "precision"},
-    {"codec", "transformer", "text", "quant"},
+    {"codec", "transformer", "text", "quant", "native"},
     {"checkpoint", "sampler", "bank"},
     {"pipeline", "clip"},
     {"fill", "importer", "plan"},

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=f"the C++ pass does n
 def seeded(width=128, heads=4, layers=2, codes=33, ff=96, placement=False):
     """A transformer whose modulations are not the zeros that training begins with."""
     torch.manual_seed(0)
-    net = InterMTransformer(TransformerConfig(codes=codes, code_dim=24, width=width, heads=heads, layers=layers, ff=ff, condition=20,
-                                              placement=placement))
+    net = InterMTransformer(TransformerConfig(codes=codes, code_dim=24, width=width, heads=heads, layers=layers, ff=ff,
+                                              condition=20, placement=placement))
     for name, weight in net.named_parameters():
         if "adaln" in name:
             torch.nn.init.normal_(weight, std=0.1)
