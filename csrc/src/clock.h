@@ -1,7 +1,9 @@
 // The engine's clock to the model's: poses at any times become frames at 30 Hz.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,11 +11,15 @@
 
 namespace rti {
 
-// Frames lie at the first sample's time and every 1/30 s after it; a pose between two samples is interpolated. A gap of more than
-// kGap_s (a pause, a loading screen) is not filled: the frames go on at the new time. One thread.
+// Frames lie every 1/30 s; a pose between two samples is interpolated. A gap of more than kGap_s (a pause, a loading screen) is not
+// filled: the frames go on at the new time. They begin where a column of kColumn frames does on the engine's clock, the first pose
+// held back to there: so the hops of all sessions are due at the same tick, and one batch serves them. One thread.
 class Resampler {
 public:
     static constexpr double kGap_s = 1.0;
+    static constexpr int kColumn = 4;
+    // A clock that adds up steps of 1/30 s falls short of its frames by rounding; they must not wait for the next tick.
+    static constexpr double kSlack_s = 1e-6;
     static constexpr std::size_t kCapacity = 256;
 
     // Forget everything; the next sample begins anew.
@@ -27,14 +33,14 @@ public:
     void add(double time_s, const ModelPose& pose, std::int64_t mark) noexcept {
         if (!started_ || time_s - last_time_ > kGap_s || time_s < last_time_ - kGap_s) {
             jumps_ += started_ ? 1 : 0;
-            anchor_ = time_s;
+            anchor_ = std::floor((time_s + kSlack_s) * kFps / kColumn) * kColumn / kFps;
             frame_ = 0;
             started_ = true;
-            emit(pose, mark);
+            for (int i = 0; i < kColumn && next_time() <= time_s + kSlack_s; ++i) emit(pose, mark);
         } else if (time_s > last_time_) {
-            while (next_time() <= time_s) {
-                const auto t = static_cast<float>((next_time() - last_time_) / (time_s - last_time_));
-                emit(between(last_, pose, t), mark);
+            while (next_time() <= time_s + kSlack_s) {
+                const double t = std::clamp((next_time() - last_time_) / (time_s - last_time_), 0.0, 1.0);
+                emit(between(last_, pose, static_cast<float>(t)), mark);
             }
         }
         last_ = pose;

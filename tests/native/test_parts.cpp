@@ -97,10 +97,10 @@ static void resample_at(double rate_hz, double jitter) {
     Resampler clock;
     ModelPose frame;
     std::int64_t mark = 0;
-    double t = 3, worst_root = 0, worst_turn = 0, first = -1;
+    double t = 3.2, worst_root = 0, worst_turn = 0, first = -1;
     int frames = 0;
     unsigned noise = 1;
-    while (t < 9) {
+    while (t < 9.2) {
         clock.add(t, walker(t), 7);
         while (clock.ready() > 0) {
             const double at = clock.take(1, &frame, mark) - 1 / kFps;
@@ -125,6 +125,49 @@ TEST(any_tick_rate_becomes_30_hz) {
     for (const double rate : {7.0, 30.0, 60.0, 144.0, 240.0}) {
         resample_at(rate, 0);
         resample_at(rate, 0.8);
+    }
+}
+
+// When the first frames of a clock's hops are, for someone who comes at `start_s`.
+static std::vector<double> hops_of(double start_s, double rate_hz) {
+    Resampler clock;
+    ModelPose frames[4];
+    std::int64_t mark = 0;
+    std::vector<double> ends;
+    for (int i = 0; ends.size() < 6; ++i) {
+        const double t = start_s + i / rate_hz;
+        clock.add(t, walker(t), 0);
+        if (clock.ready() < 4) continue;
+        const double next = clock.take(4, frames, mark);
+        if (!ends.empty()) CHECK(std::fabs(next - ends.back() - 4 / kFps) < 1e-9);
+        // Nobody waits for frames that were there before: the newest is less than a tick old.
+        CHECK(t - (next - 1 / kFps) < 1 / rate_hz + 1e-9);
+        ends.push_back(next);
+    }
+    return ends;
+}
+
+TEST(all_sessions_hop_at_the_same_tick_whenever_they_came) {
+    for (const double rate : {30.0, 60.0, 144.0}) {
+        const std::vector<double> early = hops_of(0, rate);
+        for (const int ticks : {1, 3, 5, 6}) {
+            const std::vector<double> late = hops_of(ticks / rate, rate);
+            const double apart = (late[0] - early[0]) * kFps / 4;
+            CHECK(std::fabs(apart - std::round(apart)) < 1e-6);
+        }
+    }
+}
+
+TEST(a_clock_that_adds_up_its_steps_loses_no_tick) {
+    Resampler clock;
+    ModelPose frame;
+    std::int64_t mark = 0;
+    double t = 0;
+    for (int i = 0; i < 3000; ++i, t += 1 / kFps) {
+        clock.add(t, walker(t), i);
+        CHECK(clock.ready() == 1);
+        clock.take(1, &frame, mark);
+        CHECK(mark == i);
     }
 }
 
