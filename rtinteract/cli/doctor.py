@@ -12,7 +12,9 @@ import torch
 import typer
 
 import rtinteract
+from rtinteract.config import TransformerConfig
 from rtinteract.kernels.backend import backend_of
+from rtinteract.native import why_not
 from rtinteract.precision import INT8_WIDTH, choose
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
@@ -60,6 +62,11 @@ def _shipped() -> str:
     return f"{config.name}, {path.stat().st_size / 2**20:.1f} MiB, {config.representation}, window {config.window} frames"
 
 
+def _pass(device: torch.device) -> str:
+    reason = why_not(device, TransformerConfig())
+    return f"layer by layer: {reason}" if reason else "one C++ call a pass (rtinteract._cpu)"
+
+
 def findings() -> list[tuple[str, str]]:
     """Pairs of a name and what was found; the last ones say what is chosen and why."""
     rows = [("rtinteract", rtinteract.__version__),
@@ -74,7 +81,8 @@ def findings() -> list[tuple[str, str]]:
     narrow, wide = ("{}: {}".format(str(dtype).removeprefix("torch."), why) for dtype, why in
                     (choose("auto", device), choose("auto", device, INT8_WIDTH)))
     rows += [("backend", "{}: {}".format(*backend_of(device))),
-             ("precision", narrow), ("of wide models", wide), ("shipped model", _shipped())]
+             ("precision", narrow), ("of wide models", wide),
+             ("transformer", _pass(device)), ("shipped model", _shipped())]
     return rows
 
 
