@@ -34,8 +34,9 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         # Only the first sentence: torch goes on to advise unpickling, which is never right here.
-        raise CheckpointError(f"{path}: expected a torch checkpoint of tensors, but it cannot be read "
-                              f"({re.split(r'[.]\\s|\\n', str(error))[0]}); fetch it again") from error
+        reason = re.split(r"\.\s|\n", str(error))[0]
+        raise CheckpointError(f"{path}: expected a torch checkpoint of tensors, but it cannot be read ({reason}); fetch it "
+                              "again") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: expected an entry 'state_dict' of tensors, got another file; take the published "
