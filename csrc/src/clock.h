@@ -12,8 +12,9 @@
 namespace rti {
 
 // Frames lie every 1/30 s; a pose between two samples is interpolated. A gap of more than kGap_s (a pause, a loading screen) is not
-// filled: the frames go on at the new time. They begin where a column of kColumn frames does on the engine's clock, the first pose
-// held back to there: so the hops of all sessions are due at the same tick, and one batch serves them. One thread.
+// filled: the frames go on at the new time. Columns of kColumn frames begin at fixed times of the engine's clock, the first pose held
+// back to there, and those of sessions with successive numbers lie as far apart as can be: sessions that hop at once wait for all of
+// them, whichever way they are planned. One thread.
 class Resampler {
 public:
     static constexpr double kGap_s = 1.0;
@@ -21,6 +22,11 @@ public:
     // A clock that adds up steps of 1/30 s falls short of its frames by rounding; they must not wait for the next tick.
     static constexpr double kSlack_s = 1e-6;
     static constexpr std::size_t kCapacity = 256;
+
+    explicit Resampler(std::uint64_t number = 0) noexcept {
+        constexpr int kSpread[kColumn] = {0, 2, 1, 3};
+        phase_ = kSpread[number % kColumn];
+    }
 
     // Forget everything; the next sample begins anew.
     void reset() noexcept {
@@ -33,7 +39,8 @@ public:
     void add(double time_s, const ModelPose& pose, std::int64_t mark) noexcept {
         if (!started_ || time_s - last_time_ > kGap_s || time_s < last_time_ - kGap_s) {
             jumps_ += started_ ? 1 : 0;
-            anchor_ = std::floor((time_s + kSlack_s) * kFps / kColumn) * kColumn / kFps;
+            const double columns = std::floor(((time_s + kSlack_s) * kFps - phase_) / kColumn);
+            anchor_ = (columns * kColumn + phase_) / kFps;
             frame_ = 0;
             started_ = true;
             for (int i = 0; i < kColumn && next_time() <= time_s + kSlack_s; ++i) emit(pose, mark);
@@ -96,6 +103,7 @@ private:
         ++frame_;
     }
 
+    int phase_ = 0;
     bool started_ = false;
     double anchor_ = 0, last_time_ = 0;
     std::uint64_t frame_ = 0, jumps_ = 0, overflowed_ = 0;

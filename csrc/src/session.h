@@ -97,7 +97,7 @@ private:
     bool has_root_ = false;
 
     // The worker's.
-    Resampler resampler_;
+    Resampler resampler_{id_};
     Sample popped_;
     std::uint64_t work_epoch_ = 0, number_ = 0, lost_so_far_ = 0, overflowed_ = 0;
     int hop_frames_ = 0;
