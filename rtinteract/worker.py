@@ -4,6 +4,7 @@ in metres and 22 local rotations wxyz, all of the average body (`SMPL22`)."""
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from rtinteract.skeleton import SMPL22
 from rtinteract.stream import Plan, ReactionStream, hop_together
 
 log = logging.getLogger(__name__)
+# A hop gains little from more threads than these.
+_MOST_THREADS = 4
 
 # (session, the actor's newest poses [hop, 91], where the reactor was placed [1, 91] or None, whether a scene begins, a new prompt
 # or None)
@@ -29,9 +32,11 @@ def motion_of(rows: np.ndarray) -> Motion:
     return Motion.from_rotations(SMPL22, rows[:, :3], rows[:, 3:].reshape(len(rows), 22, 4), MODEL_FPS)
 
 
-def rows_of(motion: Motion) -> np.ndarray:
-    """A Motion as float32 rows [T, 91]."""
-    return np.concatenate([motion.root, motion.rotations.reshape(len(motion), 88)], 1).astype(np.float32)
+def threads_beside_an_engine() -> int:
+    """CPU threads of a hop while a game runs: half of the processors, one at least. A thread that shares its processor with the
+    renderer holds up all the others at every operation."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_THREADS, max(1, processors // 2))
 
 
 @dataclass
@@ -45,13 +50,13 @@ class _Session:
 class Host:
     """One loaded model and the streams of its sessions. Used by one thread.
 
-    Without ``path`` and ``data`` (a file's bytes) the shipped model; ``threads`` 0 and ``vram_limit`` 0 change nothing.
+    Without ``path`` and ``data`` (a file's bytes) the shipped model; ``threads`` 0 takes `threads_beside_an_engine`,
+    ``vram_limit`` 0 sets none.
     """
 
     def __init__(self, path: str = "", data: bytes = b"", device: str = "auto", precision: str = "auto", threads: int = 0,
                  vram_limit: int = 0, prompt_bank: str = ""):
-        if threads:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads or threads_beside_an_engine())
         if data:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "model.safetensors"

@@ -110,9 +110,10 @@ def test_a_bank_of_a_model_with_its_own_encoder(small_model_path, tmp_path):
 
 
 def test_the_engines_planner_reads_and_writes_the_same_banks(model_path, bank_path, tmp_path):
-    host = Host(str(model_path), device="cpu", prompt_bank=str(bank_path))
+    host = Host(str(model_path), device="cpu", threads=torch.get_num_threads(), prompt_bank=str(bank_path))
     host.save_prompts(TEXTS[1:], str(tmp_path / "bank.safetensors"))
-    again = Host(data=model_path.read_bytes(), device="cpu", prompt_bank=str(tmp_path / "bank.safetensors"))
+    again = Host(data=model_path.read_bytes(), device="cpu", threads=torch.get_num_threads(),
+                 prompt_bank=str(tmp_path / "bank.safetensors"))
     assert again.model.prompts.given == [text.lower() for text in TEXTS[1:]]
 
 
