@@ -125,6 +125,24 @@ def test_facing_and_distance(yaw):
     assert metrics.facing_error(a, aside) == pytest.approx(90, abs=1e-6)
 
 
+def test_hands_on_the_partner_are_contacts():
+    a = standing(20)
+    palm = metrics.touching_point(a, 21)[0]
+    # A partner whose trunk is where a's right palm is, arms along z; then one who steps away after ten frames.
+    b = standing(20, place=(palm[0], 0, palm[2]), yaw=np.pi / 2)
+    assert metrics.hand_contacts(a, b).tolist() == [[False, True, False, False]] * 20
+    assert metrics.hand_contacts(b, a).tolist() == [[False, False, False, True]] * 20
+    places = b.positions + np.where(np.arange(20) < 10, 0.0, 2.0)[:, None, None] * np.array([0, 0, 1.0])
+    left = Motion(places, b.rotations, b.skeleton, b.fps)
+    counts = metrics.ContactCounts.of(metrics.hand_contacts(a, left), metrics.hand_contacts(a, b))
+    assert (counts.precision, counts.recall) == (1.0, 0.5)
+    both = counts + metrics.ContactCounts(made=10)
+    assert (both.made, both.true, both.both, both.precision) == (20, 20, 10, 0.5)
+    assert metrics.ContactCounts().precision is None and metrics.ContactCounts(made=3).recall is None
+    with pytest.raises(MotionError, match="same frames"):
+        metrics.ContactCounts.of(np.zeros((3, 4), bool), np.zeros((4, 4), bool))
+
+
 def test_position_error_global_and_root_aligned():
     a = walker()
     assert metrics.mpjpe(a, a.moved(translation=(0.03, 0, 0.04))) == pytest.approx(50)

@@ -1,0 +1,160 @@
+"""The tables: every figure measured is there, none is made up, and a broken run goes on where it was."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from command_line import here
+from rtinteract.training import tables_measure
+from rtinteract.training.interclip import InterClip, save_evaluator
+from rtinteract.training.pairs import Contact, save_pairs
+from rtinteract.training.plots import Chart, nice_steps, write_charts
+from rtinteract.training.tables_data import Contender, Ledger, TableOptions, load_data, matching
+from rtinteract.training.tables_more import Tables
+from rtinteract.training.tables_write import Column, Row, Table, comma_separated, markdown, mean_and_half, together
+from test_interclip import SMALL, clips
+
+from rtinteract.errors import ConfigError
+from rtinteract.text import train_tokenizer
+
+OPTIONS = TableOptions(repeats=2, pool=4, mm_texts=1, mm_repeats=4, mm_runs=1, iterations=1, reaction_iterations=1, sweep=(1,))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A second of each of four kinds."""
+    path = tmp_path_factory.mktemp("pairs")
+    made = clips(("meet", "leave", "greet", "pass"), 1)
+    save_pairs(path, [replace(c, root=c.root[:, :32], rotations=c.rotations[:, :32], contacts=(Contact(21, 21, 20, 28),), seed=i)
+                      for i, c in enumerate(made)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def ruler(tmp_path_factory):
+    """An untrained evaluator."""
+    path = tmp_path_factory.mktemp("ruler") / "evaluator.safetensors"
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(["two people meet and leave"] * 3, 300)
+    save_evaluator(path, SMALL, InterClip(SMALL).state_dict(), tokenizer, {"steps": 0})
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(folder, ruler, small_model_path, tmp_path_factory):
+    """(folder of the tables, the tables, their maker)."""
+    out = tmp_path_factory.mktemp("tables")
+    data = load_data(folder, ruler, None)
+    maker = Tables(Contender("small", small_model_path, "cpu"), [Contender("p_r 0.9", small_model_path, "cpu")], [data], out,
+                   OPTIONS, progress=False)
+    return out, {t.name: t for t in maker.make()}, maker
+
+
+def row(table, *labels):
+    return next(r for r in table.rows if r.labels[-len(labels):] == labels and "published" not in r.remark)
+
+
+def test_every_table_is_written_and_measured(run):
+    out, tables, _ = run
+    assert set(tables) == {"table1", "table2", "table3", "table4", "reactions", "physics", "streaming", "iterations", "evaluator"}
+    for name, table in tables.items():
+        rows = list(csv.reader((out / f"{name}.csv").open()))
+        assert len(rows) == 1 + len(table.rows) and len({len(r) for r in rows}) == 1
+        assert (out / f"{name}.md").read_text() in (out / "tables.md").read_text()
+    made = row(tables["table1"], "small")
+    assert all(len(made.values[key]) == 2 for key in ("r1", "r3", "fid", "mm_distance", "diversity", "kind_3"))
+    assert len(made.values["multimodality"]) == 1
+    assert np.isfinite([v for values in made.values.values() for v in values]).all()
+    assert row(tables["table1"], "Ground truth").values["fid"] == pytest.approx([0, 0], abs=1e-6)
+    assert row(tables["table2"], "small").values["mpjpe_m"][0] > 0
+    assert {"interaction" in c.title for c in tables["table4"].columns} == {True, False}
+    assert row(tables["table4"], "p_r 0.9").values["fid"] == row(tables["table4"], "small").values["fid"]
+    assert (out / "iterations-" f"{tables['iterations'].rows[0].labels[0].lower()}.png").stat().st_size > 2000
+
+
+def test_what_is_missing_is_said_and_not_made_up(run):
+    table = run[1]["table1"]
+    missing = [r for r in table.rows if r.remark.startswith("not measured")]
+    assert {r.labels[0] for r in missing} == {"InterHuman", "Inter-X"} and not any(r.values for r in missing)
+    assert all(r.remark for r in table.rows if r.labels[0] in ("InterHuman", "Inter-X"))
+
+
+def test_truth_is_its_own_measure(run):
+    physics = run[1]["physics"]
+    truth = row(physics, "truth", "the one who reacts").values
+    assert truth["jitter_ratio"] == pytest.approx(1) and truth["distance_m"] == pytest.approx(0)
+    assert truth["contact_precision"] in (None, 1.0)
+    assert row(physics, "small, text to two people", "both people").values["foot_slide_mm"][0] >= 0
+    ruler = run[1]["evaluator"].rows[0].values
+    assert ruler["kinds"] == 4 and ruler["chance_r1"] == 0.25 and ruler["chance_kind_3"] == 0.75
+
+
+def test_a_broken_run_goes_on_where_it_was(run, monkeypatch):
+    out, tables, maker = run
+    calls = []
+    monkeypatch.setattr(tables_measure, "generation", lambda *a, **k: calls.append(a) or {})
+    again = Tables(maker.main, maker.ablations, maker.data, out, OPTIONS, progress=False)
+    assert again.table1().rows[1].values == tables["table1"].rows[1].values and not calls
+    longer = Tables(maker.main, [], maker.data, out, replace(OPTIONS, repeats=3), progress=False)
+    longer.table1()
+    assert [call[3] for call in calls] == [2]
+    other = Tables(maker.main, [], maker.data, out, replace(OPTIONS, seed=1), progress=False)
+    other.table1()
+    assert len(calls) == 3
+
+
+def test_without_an_evaluator_what_needs_none_is_measured(folder, small_model_path, tmp_path):
+    data = load_data(folder, None, 2)
+    assert len(data.cases) == 2 and matching(data, [], [], np.array([]), OPTIONS, 0) == {}
+    maker = Tables(Contender("small", small_model_path, "cpu"), [], [data], tmp_path, replace(OPTIONS, repeats=1), progress=False)
+    made = row(maker.table2(), "small")
+    assert made.values["mpjpe_m"][0] > 0 and made.values["reconstruction_fid"] is None and "--evaluator" in made.remark
+
+
+def test_a_damaged_measurement_is_made_again(tmp_path):
+    ledger = Ledger(tmp_path)
+    assert ledger.get("a", {"x": 1}, lambda: {"v": 1.0}) == {"v": 1.0}
+    assert ledger.get("a", {"x": 1}, lambda: {"v": 2.0}) == {"v": 1.0}
+    assert ledger.get("a", {"x": 2}, lambda: {"v": 3.0}) == {"v": 3.0}
+    for path in tmp_path.glob("a-*.json"):
+        path.write_text(json.dumps({"figures": None})[:9])
+    assert ledger.get("a", {"x": 1}, lambda: {"v": 4.0}) == {"v": 4.0}
+
+
+def test_cells_say_mean_and_interval():
+    table = Table("t", "T", ("who",), (Column("share %", "s", 1, 100), Column("n", "n", 0)), [
+        Row(("a",), together([{"s": 0.1, "n": 3}, {"s": 0.3, "n": 3}])), Row(("b|c",), {"s": None, "n": 4.0}, "why")], ["note"])
+    lines = markdown(table).splitlines()
+    assert lines[4:6] == ["| a | 20.0 ± 13.9 | 3 ± 0 |  |", "| b/c | – | 4 | why |"] and lines[-1] == "- note"
+    rows = list(csv.reader(comma_separated(table).splitlines()))
+    assert rows[0] == ["who", "share %", "share % ±95%", "n", "n ±95%", "remark"] and rows[2] == ["b|c", "", "", "4.0", "", "why"]
+    assert float(rows[1][1]) == pytest.approx(20) and float(rows[1][2]) == pytest.approx(1.96 * 10 / np.sqrt(2), abs=1e-3)
+    assert mean_and_half([0.5]) == (0.5, None) and together([{"x": 1.0}, {"x": None}, {}]) == {"x": None}
+
+
+def test_charts_hold_what_they_are_given(tmp_path):
+    for low, high in ((0.0, 0.07), (3.2, 11.0), (5.0, 5.0), (-2.0, 900.0)):
+        steps = nice_steps(low, high)
+        assert steps[0] <= low and steps[-1] >= high and 2 <= len(steps) <= 9
+    write_charts(tmp_path / "a.png", [Chart("FID", "iterations", ("1", "2"), {"x": (1.0, None)}),
+                                      Chart("none", "iterations", ("1",), {"x": (None,)})])
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    write_charts(tmp_path / "b.png", [Chart("none", "", ("1",), {"x": (None,)})])
+    assert not (tmp_path / "b.png").exists()
+    with pytest.raises(ConfigError, match="2 values"):
+        Chart("FID", "", ("1", "2"), {"x": (1.0,)})
+
+
+def test_the_command(folder, ruler, small_model_path, tmp_path, monkeypatch, capsys):
+    done = here(monkeypatch, capsys, "evaluate", "--tables", tmp_path / "out")
+    assert done.code == 0 and "no InterHuman folder was given" in done.out
+    for given, message in ((["--evaluator", ruler, "--evaluator", ruler, "--pairs", folder], "one for each of 1"),
+                           (["--ablation", "name"], "NAME=FILE"), (["--ablation", "x=/nowhere"], "got nothing at"),
+                           (["--pairs", tmp_path / "none"], "expected a folder")):
+        done = here(monkeypatch, capsys, "evaluate", "--tables", tmp_path / "out", *given)
+        assert done.code == 1 and message in done.err, done
+    done = here(monkeypatch, capsys, "evaluate", "--pairs", folder, "--pairs", folder)
+    assert done.code == 1 and "one --pairs without --tables" in done.err
