@@ -297,3 +297,17 @@ def test_a_start_of_another_kind_is_refused(tmp_path, codec_file, pairs):
         TransformerStage(replace(CONFIG, sizes=Sizes(width=32, heads=2, layers=1, ff=32)), codec_file, pairs, None, None, first)
     with pytest.raises(ConfigError, match="text encoder"):
         train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "b", text_file=first, start=first, progress=False)
+
+
+def test_samples_show_the_truth_beside_what_was_made(tmp_path, codec_file, pairs):
+    from PIL import Image
+    from rtinteract.training.pairs import PairClip
+
+    held_out = [PairClip(p.root.astype(np.float32), p.rotations.astype(np.float32), p.offsets.astype(np.float32), "wave",
+                         p.texts) for p in pairs[:2]]
+    stage = TransformerStage(CONFIG, codec_file, pairs, held_out, None)
+    before = {k: v.clone() for k, v in stage.model.state_dict().items()}
+    files = stage.pictures(stage.model.state_dict(), tmp_path / "samples", 2)
+    assert [f.name for f in files] == ["reactions.png"] and min(Image.open(files[0]).size) > 100
+    assert stage.model.training and all(torch.equal(v, before[k]) for k, v in stage.model.state_dict().items())
+    assert all(p.requires_grad for p in stage.model["transformer"].parameters())

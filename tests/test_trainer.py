@@ -1,5 +1,6 @@
 """The loop that all trainers share: resuming after any death, stopping, schedules, averaged weights, broken losses."""
 
+import json
 import os
 import signal
 import subprocess
@@ -224,3 +225,74 @@ def test_a_failed_save_leaves_the_old_state(tmp_path, monkeypatch):
         save_state(tmp_path / "s.pt", {"step": 2})
     assert load_state(tmp_path / "s.pt", torch.device("cpu"))["step"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["s.pt"]
+
+
+def test_the_best_result_is_kept_beside_the_latest(tmp_path):
+    errors = iter((0.5, 0.2, 0.9, 0.4))
+
+    class Uneven(Toy):
+        best = "error"
+
+        def validate(self, weights):
+            return {"error": next(errors), "share": 0.5}
+    train(tmp_path, Uneven(), replace(LOOP, steps=9, validate_steps=3))
+    best, latest = (load_stage(tmp_path / f"toy{n}.safetensors", "toy")[0]["card"] for n in ("-best", ""))
+    assert (best["steps"], best["metrics"]["error"]) == (6, 0.2) and (latest["steps"], latest["metrics"]["error"]) == (9, 0.4)
+    assert weights_of(tmp_path)["best"] == {"metric": "error", "value": 0.2, "step": 6}
+    errors = iter((0.3, 0.1))
+    train(tmp_path, Uneven(), replace(LOOP, steps=12, validate_steps=3))
+    assert load_stage(tmp_path / "toy-best.safetensors", "toy")[0]["card"]["steps"] == 12
+    errors = iter((0.3,) * 9)
+    with pytest.raises(ConfigError, match="loop.best: expected one of error, share"):
+        train(tmp_path / "other", Uneven(), replace(LOOP, steps=3, best="+fid"))
+
+
+def test_batches_made_ahead_are_the_same(tmp_path):
+    made = []
+    train(tmp_path / "ahead", Toy(on_step=made.append), replace(LOOP, steps=8, prefetch="on"))
+    train(tmp_path / "plain", loop=replace(LOOP, steps=8))
+    same(weights_of(tmp_path / "ahead"), weights_of(tmp_path / "plain"))
+    assert made[:8] == list(range(8))
+    logged = [json.loads(line) for line in (tmp_path / "ahead" / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 <= line["waiting"] <= 1 for line in logged if line["kind"] == "train")
+
+
+def test_a_full_disk_does_not_end_a_run_before_its_end(tmp_path, monkeypatch, caplog):
+    full, save = {3, 4}, Trainer.save
+
+    def sometimes(trainer):
+        if trainer.step in full:
+            raise OSError(28, "No space left on device")
+        save(trainer)
+    monkeypatch.setattr(Trainer, "save", sometimes)
+    assert train(tmp_path / "a", loop=replace(LOOP, steps=6)).steps == 6
+    assert "step 3 could not be saved (No space left" in caplog.text and weights_of(tmp_path / "a")["step"] == 6
+    full.add(6)
+    with pytest.raises(OSError):
+        train(tmp_path / "b", loop=replace(LOOP, steps=6))
+    assert weights_of(tmp_path / "b")["step"] == 5
+
+
+def test_samples_are_drawn_after_a_validation_when_it_is_time(tmp_path):
+    from PIL import Image
+
+    class Painter(Toy):
+        def pictures(self, weights, folder, count):
+            folder.mkdir(parents=True)
+            Image.new("RGB", (count, 2)).save(folder / "made.png")
+            return [folder / "made.png"]
+    train(tmp_path, Painter(), replace(LOOP, steps=9, validate_steps=2, sample_steps=4, samples=3))
+    assert sorted(p.parent.name for p in (tmp_path / "samples").rglob("*.png")) == ["00000004", "00000008"]
+    train(tmp_path / "none", Painter(), replace(LOOP, steps=9, validate_steps=2, sample_steps=4, samples=0))
+    assert not (tmp_path / "none" / "samples").exists()
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(tmp_path):
+    train(tmp_path, loop=replace(LOOP, steps=4))
+    state = weights_of(tmp_path)
+    config = json.loads(state["config"])
+    for name in ("accumulate", "epochs", "warmup_epochs", "recompute", "best"):
+        del config["loop"][name]
+    del state["best"]
+    save_state(tmp_path / "state.pt", state | {"config": json.dumps(config)})
+    assert train(tmp_path, loop=replace(LOOP, steps=6)).steps == 6
