@@ -32,13 +32,6 @@ def start_together(folder, script, *args, size=2):
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for rank in range(size)]
 
 
-def finish(processes, timeout=240):
-    """Their outputs; all must succeed."""
-    said = [p.communicate(timeout=timeout)[0] for p in processes]
-    assert all(p.returncode == 0 for p in processes), "\n---\n".join(said)
-    return said
-
-
 def close(a, b, tolerance=1e-5):
     """Whether two states hold the same weights, averages and step, up to rounding."""
     assert a["step"] == b["step"]

@@ -1,13 +1,13 @@
 """One batch on two processes, or in parts on one, against the undivided batch: samples, gradients, codebooks, stopping."""
 
-import contextlib
-import signal
-import time
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from distributed_runs import close, finish, start_together
+from command_line import here
+from distributed_runs import close, start_together
 from rtinteract.training.distributed import Part
 from rtinteract.training.state import load_state
 from test_train_codec import TINY, CodecStage, pair_clips, solo_clips, train_codec
@@ -18,6 +18,7 @@ from test_trainer import LOOP, Toy, train
 
 from rtinteract.config import CodecConfig
 from rtinteract.errors import ConfigError
+from rtinteract.motion.archive import read_people
 
 VQ = CodecConfig(width=8, code_dim=8, codes=16, dropout=0.0)
 SMALL_LOOP = dict(steps=3, batch=8, learning_rate=3e-3, warmup=1, precision="float32", threads=1, save_s=1e9, validate_s=1e9,
@@ -73,71 +74,85 @@ def test_a_transformer_learns_the_same_in_parts_and_with_recomputed_activations(
 
 
 TOGETHER = """
+import os, signal
 from dataclasses import replace
 from pathlib import Path
-import sys
+import torch
 from test_distributed import VQ, small_codec
 from test_train_codec import TINY, pair_clips, solo_clips, train_codec
 from test_trainer import LOOP, Toy, train
+from rtinteract.cli.infer import generate
+from rtinteract.training.distributed import gathered, own
 
-out = Path(sys.argv[1])
+out, second = Path(sys.argv[1]), os.environ["RANK"] == "1"
 train_codec(small_codec(VQ), solo_clips(), pair_clips(), out=out / "vq", progress=False)
 train_codec(small_codec(replace(TINY, dropout=0.0)), solo_clips(), pair_clips(), out=out / "fsq", progress=False)
 train(out / "toy", loop=replace(LOOP, steps=6))
+assert gathered([10 * i for i in own(5)]) == [0, 10, 20, 30, 40]
+torch.set_num_threads(1)
+generate(texts=None, out=[out / "made"], seconds=0.5, model=Path(sys.argv[2]), device="cpu", seed=3, iterations=2, guidance=2.0,
+         temperature=1.0, clip=None, bank=None, prompts=Path(sys.argv[3]), batch=2, form="npz")
+torch.distributed.barrier()
+print("generated")
+stop = train(out / "stopped", Toy(on_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if second and step == 5 else None),
+             replace(LOOP, steps=2000))
+print("ended", stop.reason, stop.steps, flush=True)
+
+def broken(step):
+    if second and step == 3:
+        os._exit(7)
+
+train(out / "crash", Toy(on_step=broken), replace(LOOP, steps=10**6))
 """
+TEXTS = ["two people wave", "they meet", "two people bow", "they shake hands", "one follows the other"]
 
 
-def test_two_processes_train_as_one(tmp_path):
-    finish(start_together(tmp_path, TOGETHER, tmp_path / "two"))
-    clips = solo_clips(), pair_clips()
-    for name, codec in (("vq", VQ), ("fsq", replace(TINY, dropout=0.0))):
-        one = train_codec(small_codec(codec), *clips, out=tmp_path / "one" / name, progress=False)
-        close(state(tmp_path / "one" / name), state(tmp_path / "two" / name), 2e-4)
-        more = train_codec(small_codec(codec, steps=5), *clips, out=tmp_path / "two" / name, progress=False)
-        assert one.steps == 3 and more.steps == 5, "a run goes on with another number of processes"
-    train(tmp_path / "one" / "toy", loop=replace(LOOP, steps=6))
-    close(state(tmp_path / "one" / "toy"), state(tmp_path / "two" / "toy"))
-    logs = (tmp_path / "two" / "vq" / "metrics.jsonl").read_text()
-    assert logs.count('"validation"') == 2, "the first process alone writes"
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, small_model_path):
+    """What two processes made, and how they ended: the second one dies at last."""
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "prompts.txt").write_text("\n".join(TEXTS) + "\n")
+    processes = start_together(folder, TOGETHER, folder / "two", small_model_path, folder / "prompts.txt")
+    said = [p.communicate(timeout=300)[0] for p in processes]
+    return folder, said, [p.returncode for p in processes]
 
 
-STOPPED = """
-import os, signal, sys, time
-from dataclasses import replace
-from pathlib import Path
-from test_trainer import LOOP, Toy, train
-
-def slowly(step):
-    time.sleep(0.02)
-    if step == 5 and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGTERM)
-    if step == 3 and sys.argv[2] == "crash" and os.environ["RANK"] == "1":
-        raise RuntimeError("broken clip")
-
-result = train(Path(sys.argv[1]), Toy(on_step=slowly), replace(LOOP, steps=2000))
-print("ended", result.reason, result.steps)
-"""
+@pytest.mark.parametrize("name, codec", [("vq", VQ), ("fsq", replace(TINY, dropout=0.0))])
+def test_two_processes_train_as_one_and_one_goes_on(together, tmp_path, name, codec):
+    two = together[0] / "two" / name
+    one = train_codec(small_codec(codec), solo_clips(), pair_clips(), out=tmp_path, progress=False)
+    close(state(tmp_path), state(two), 2e-4)
+    assert (two / "metrics.jsonl").read_text().count('"validation"') == 1, "the first process alone writes"
+    if name == "fsq":
+        more = train_codec(small_codec(codec, steps=5), solo_clips(), pair_clips(), out=two, progress=False)
+        assert one.steps == 3 and more.steps == 5
 
 
-def test_an_interrupted_process_stops_all(tmp_path):
-    said = finish(start_together(tmp_path, STOPPED, tmp_path / "run", "stop"))
-    assert all("ended signal 6" in s for s in said)
-    assert state(tmp_path / "run")["step"] == 6
+def test_a_stage_that_is_not_divisible_is_the_same_on_both(together, tmp_path):
+    train(tmp_path, loop=replace(LOOP, steps=6))
+    close(state(tmp_path), state(together[0] / "two" / "toy"))
 
 
-def test_a_crashed_process_leaves_no_other_waiting(tmp_path):
-    processes = start_together(tmp_path, STOPPED, tmp_path / "run", "crash")
-    try:
-        assert processes[1].wait(timeout=120) == 1
-        # torchrun ends the others so; a process that waits for a dead one notices by itself with gloo.
-        began = time.monotonic()
-        processes[0].send_signal(signal.SIGTERM)
-        assert processes[0].wait(timeout=120) != 0 and time.monotonic() - began < 110
-    finally:
-        for p in processes:
-            with contextlib.suppress(OSError):
-                p.kill()
-            p.communicate()
+def test_an_interrupted_process_stops_all_and_a_dead_one_keeps_nobody_waiting(together):
+    folder, said, codes = together
+    assert all("ended signal 6" in s for s in said), said
+    assert state(folder / "two" / "stopped")["step"] == 6
+    assert codes[1] == 7 and codes[0] not in (0, 7)
+
+
+def test_prompts_give_the_same_motions_on_any_number_of_processes(together, tmp_path, small_model_path, monkeypatch, capsys):
+    folder = together[0]
+    done = here(monkeypatch, capsys, "generate", "--texts", folder / "prompts.txt", "--out", tmp_path / "made", "-m",
+                small_model_path, "--seconds", 0.5, "--seed", 3, "--iterations", 2, "--batch", 2)
+    assert done.code == 0 and "5 pairs" in done.out
+    one, two = (json.loads((f / "made" / "index.json").read_text())["pairs"] for f in (tmp_path, folder / "two"))
+    assert [p["text"] for p in one] == [p["text"] for p in two] == TEXTS and {p["process"] for p in two} == {0, 1}
+    for a, b in zip(one, two, strict=True):
+        for x, y in zip(*(read_people((f / "made" / p["file"]).read_bytes(), p["file"])
+                          for f, p in ((tmp_path, a), (folder / "two", b))), strict=True):
+            assert np.array_equal(x.positions, y.positions) and len(x) == 15
+    for wrong in (["wave", "--texts", folder / "prompts.txt"], [], ["--texts", folder / "prompts.txt", "--out", "a.glb"]):
+        assert here(monkeypatch, capsys, "generate", *wrong, "-m", small_model_path).code == 1
 
 
 def test_a_stage_that_compares_a_whole_batch_takes_no_parts(tmp_path):
