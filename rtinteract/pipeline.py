@@ -22,6 +22,7 @@ from rtinteract.feet import plant_feet
 from rtinteract.graph import Recordings
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.native import NativeTransformer, why_not
+from rtinteract.packed import packed
 from rtinteract.placement import compose, describe_pair
 from rtinteract.precision import beside_int8, narrowed
 from rtinteract.quant import int8_transformer
@@ -92,7 +93,8 @@ class Pipeline:
         self.device = device
         self.representation = base.get(parts.config.representation)
         int8 = dtype == torch.int8
-        self.codec = narrowed(parts.codec, beside_int8(device) if int8 else dtype, ("quantizer",))
+        codec = narrowed(parts.codec, beside_int8(device) if int8 else dtype, ("quantizer",))
+        self.codec = codec if codec is parts.codec else packed(codec)
         self.normalizer = parts.normalizer
         transformer = int8_transformer(parts.transformer) if int8 else narrowed(parts.transformer, dtype, ("prior",))
         in_one_call = dtype != torch.float32 and why_not(device, transformer.config) is None

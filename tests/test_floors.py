@@ -12,7 +12,7 @@ FLOORS = [
     {"errors", "rotation", "_cpu"},
     {"config", "skeleton", "container"},
     {"kernels", "motion", "body"},
-    {"features", "metrics", "blocks", "blend", "capture", "feet", "graph", "placement", "precision"},
+    {"features", "metrics", "blocks", "blend", "capture", "feet", "graph", "packed", "placement", "precision"},
     {"codec", "transformer", "text", "quant", "native"},
     {"checkpoint", "sampler", "bank"},
     {"pipeline", "clip"},
