@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import here
 from rtinteract.training.interclip import Evaluator, InterClip, InterClipConfig, rows_of, save_evaluator, sines
 from rtinteract.training.interclip_import import import_evaluator
 from rtinteract.training.interclip_train import EvaluatorStage, EvaluatorTraining, train_evaluator
-from rtinteract.training.pairs import PairClip
+from rtinteract.training.pairs import PairClip, save_pairs
 from rtinteract.training.recognition import ceiling, prompts_by_kind, recognised
 from rtinteract.training.trainer import LoopConfig
 from safetensors.torch import load_file
@@ -212,3 +213,21 @@ def test_a_file_holds_all_it_needs(tmp_path):
     back = Evaluator.load(tmp_path / "e.safetensors")
     assert back.card == {"steps": 1}
     np.testing.assert_allclose(back.texts(["they meet"]), evaluator.texts(["they meet"]), atol=1e-6)
+
+
+def test_the_commands(tmp_path, monkeypatch, capsys):
+    save_pairs(tmp_path / "pairs", clips())
+    text = {"width": 32, "layers": 1, "heads": 2, "ff": 32, "vocabulary": 300, "max_tokens": 24}
+    settings = {"interclip": {"width": 32, "layers": 1, "heads": 2, "ff": 64, "embedding": 16, "text": text},
+                "loop": {"batch": 4, "warmup": 1, "precision": "float32", "threads": 1}}
+    (tmp_path / "evaluator.json").write_text(json.dumps(settings))
+    done = here(monkeypatch, capsys, "train", "evaluator", "--pairs", tmp_path / "pairs", "--out", tmp_path / "run", "--steps", 2,
+                "--config", tmp_path / "evaluator.json")
+    assert done.code == 0 and "r_precision_1" in done.out, done
+    assert Evaluator.load(tmp_path / "run" / "evaluator.safetensors").card["steps"] == 2
+    done = here(monkeypatch, capsys, "train", "evaluator", "--show-config", "--pairs", "x", "--out", "x")
+    assert done.code == 0 and json.loads(done.out)["interclip"]["text"]["kind"] == "bpe"
+    published(tmp_path / "interclip.ckpt")
+    out = tmp_path / "published.safetensors"
+    done = here(monkeypatch, capsys, "import-evaluator", tmp_path / "interclip.ckpt", "--tokenizer", CLIP, "--out", out)
+    assert done.code == 0 and "2 layers" in done.out and out.is_file(), done

@@ -75,7 +75,8 @@ def fid(true, generated, *, scale=1.0) -> float:
     # trace sqrt(AB) over a symmetric matrix of the same eigenvalues: no complex residue, and singular A is fine.
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b @ root), 0.0)).sum()
     shift = true.mean(0) - generated.mean(0)
-    return float(shift @ shift + np.trace(a) + np.trace(b) - 2 * cross)
+    # Never below zero but for rounding.
+    return float(max(shift @ shift + np.trace(a) + np.trace(b) - 2 * cross, 0.0))
 
 
 def _two_draws(n, times, seed, what):
