@@ -13,6 +13,8 @@ from rtinteract.training.pairs import PALM_M
 from rtinteract import rotation as R
 from rtinteract.skeleton import SMPL22
 
+# Seconds by which hips, and chest and head, turn before the mean of the feet.
+TURN_EARLY_S = (0.14, 0.30)
 LEAN = {3: 0.3, 6: 0.35, 9: 0.35}
 GAZE = {9: 0.15, 12: 0.40, 15: 0.45}
 # A knee near its end snaps: legs are kept this much of their length at most, by lowering the pelvis.
@@ -44,6 +46,14 @@ def drawn_manner(rng):
     """Turns [joints of MANNER, 4] that a new person adds to every posture; none at all for some."""
     degree = rng.choice([0.0, 0.6, 1.0, 1.4])
     return R.from_axis_angle(rng.standard_normal((len(MANNER), 3)) * degree * np.array(list(MANNER.values()))[:, None])
+
+
+def _way(base, goal, weight):
+    """Rotations [T, J, 4] from ``base`` to ``goal`` by ``weight`` [T], one way round for all frames: half turns do not flip."""
+    underway = (weight * (1 - weight) + 1e-3 * weight)[:, None, None]
+    sign = np.where((underway * base * goal).sum((0, 2)) < 0, -1.0, 1.0)[:, None]
+    w = weight[:, None, None]
+    return R.normalize(base * (1 - w) + sign * goal * w)
 
 
 class Performer:
@@ -96,7 +106,11 @@ class Performer:
         ground = center + shift
         self.root = np.stack([ground[:, 0], pelvis[:, 1] + foot_to_hip(self.offsets), ground[:, 1]], -1)
         self.rotations = posture.rotations
-        self.rotations[:, 0] = R.multiply(R.yaw(heading), self.rotations[:, 0])
+        # Who turns on the spot turns the head first, then the chest and the hips; the feet step after them.
+        hips, chest = (np.interp(t + early, t, heading) for early in TURN_EARLY_S)
+        free = 1 - smooth(walking, 0.1)
+        self.rotations[:, 0] = R.multiply(R.yaw(heading + free * (hips - heading)), self.rotations[:, 0])
+        ik.turn_spine(self.rotations, {3: 0.2, 6: 0.2, 9: 0.2, 12: 0.2, 15: 0.2}, ik.UP * (free * (chest - hips))[:, None])
         self._live()
 
     def _own_way(self, rotations):
@@ -123,12 +137,16 @@ class Performer:
         for lift, strike, foot in self.plan.swings:
             stances = self.plan.plants[foot]
             pair = [(a, b) for a, b in zip(stances, stances[1:], strict=False) if abs(a.end - lift) < 1e-6]
-            length = np.linalg.norm(pair[0][1].place - pair[0][0].place) if pair else 0.2
+            way = pair[0][1].place - pair[0][0].place if pair else np.array([0.0, 0.2])
+            length = np.linalg.norm(way)
+            # Who steps back rolls the foot less and keeps the knee low.
+            ahead = turned(-pair[0][0].yaw, way)[1] / max(length, 1e-3) if pair else 1.0
+            bold = 0.675 + 0.325 * ahead
             plain = 1 - walking
             u = (t - lift) / (strike - lift)
             swing = np.where((u > 0) & (u < 1), np.sin(np.pi * np.clip(u, 0, 1))**2, 0)
-            toes[:, foot, 1] += plain * swing * np.clip(0.035 + 0.10 * length, 0.04, 0.10)
-            roll = np.clip(0.25 + 0.7 * length, 0.25, 0.75)
+            toes[:, foot, 1] += plain * swing * np.clip(0.035 + 0.10 * length * bold, 0.04, 0.10)
+            roll = bold * np.clip(0.25 + 0.7 * length, 0.25, 0.75)
             tilt = roll * ramp(t, lift - 0.16, 0.2) * (1 - ramp(t, lift + 0.05, 0.6 * (strike - lift)))
             tilt -= 0.12 * np.exp(-0.5 * ((t - strike + 0.03) / 0.05)**2)
             feet[:, foot] = R.multiply(feet[:, foot], R.about("X", plain * tilt))
@@ -263,7 +281,7 @@ class Performer:
         pole = self.pole(side) if pole is None else pole
         wrist = palm - PALM_M * R.rotate(hand, ik.FINGERS[side]) if hand is not None else palm
         goal = ik.solve_arm(side, self.places, self.turns, self.offsets, wrist, pole, hand, pronation)
-        self.rotations[:, joints] = nlerp(self.rotations[:, joints], goal, weight)
+        self.rotations[:, joints] = _way(R.continuous(self.rotations[:, joints]), R.continuous(goal), weight)
         self.update()
 
     def point(self, side):

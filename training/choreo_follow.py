@@ -52,7 +52,7 @@ def _behind(scene):
     finish = max(a_done, b_done) + rng.uniform(0.4, 1.0)
     start = begin + rng.uniform(0.3, 1.5) if late else max(0.0, begin - rng.uniform(0.1, 0.6))
     scene.timing(begin, begin + delay, gap_m=float(gap))
-    return _fit(scene, "follow", "behind", start, finish)
+    return fit(scene, "follow", "behind", start, finish)
 
 
 def _retreat(scene):
@@ -83,7 +83,7 @@ def _retreat(scene):
         scene.watch(p, scene.attention())
     _refresh(scene)
     scene.timing(begin, begin + delay, gap_m=float(gap))
-    return _fit(scene, "follow", "retreat", max(0.0, begin - rng.uniform(0.2, 0.9)), finish)
+    return fit(scene, "follow", "retreat", max(0.0, begin - rng.uniform(0.2, 0.9)), finish)
 
 
 def _refresh(scene):
@@ -91,13 +91,13 @@ def _refresh(scene):
         person.refresh()
 
 
-def _fit(scene, kind, variant, start, finish, sides=(None, None)):
-    """Cut 3 to 8 s between two times, a drawn part of it when there is more."""
+def fit(scene, kind, variant, start, finish, sides=(None, None), contacts=(), brisk=False):
+    """Cut 3 to 8 s between two times, a drawn part of it when there is more; contacts are kept inside."""
     finish = min(finish, scene.times[-1])
     if finish - start > 8.0:
-        start += scene.rng.uniform(0, finish - start - 8.0)
+        start += (finish - start - 8.0) * (1.0 if contacts else scene.rng.uniform())
     start = max(0.0, min(start, finish - 3.0))
-    return scene.cut(kind, variant, sides, [], start, min(max(finish, start + 3.0), start + 8.0))
+    return scene.cut(kind, variant, sides, contacts, start, min(max(finish, start + 3.0), start + 8.0), brisk=brisk)
 
 
 def mirror(scene: Scene):
@@ -130,7 +130,7 @@ def mirror(scene: Scene):
         _moves(scene, max(begin, -0.3), delay, length)
     scene.timing(begin, begin + delay, real=real)
     end = max(begin, 0.0) + length + delay + rng.uniform(0.7, 1.1)
-    return _fit(scene, "mirror", "gesture", 0.0, end)
+    return fit(scene, "mirror", "gesture", 0.0, end)
 
 
 def _overlay_gesture(scene, spell, begin, delay, length):
@@ -221,7 +221,7 @@ def ignore(scene: Scene):
         _glance(scene, p)
     _refresh(scene)
     scene.meta.update(refused=True, delay_s=0.0, tasks=tasks)
-    return _fit(scene, "ignore", "apart", rng.uniform(0.0, 0.8), rng.uniform(4.0, 8.5))
+    return fit(scene, "ignore", "apart", rng.uniform(0.0, 0.8), rng.uniform(4.0, 8.5))
 
 
 def _glance(scene, p):

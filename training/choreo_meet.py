@@ -10,6 +10,8 @@ from rtinteract.training.gestures import minjerk, oscillation, pulse, ramp, smoo
 from rtinteract import rotation as R
 
 SIDE = ("left", "right")
+# Seconds of a clip before its first contact: whoever stands still then misses it.
+LEAST_TRAVEL_S = 0.4
 
 
 def drawn_hand(rng, left=0.12):
@@ -24,13 +26,17 @@ def arrive(scene: Scene, gap, shift=0.0, far=(1.2, 3.2)):
     """
     rng = scene.rng
     spots = [scene.spot(-gap / 2, shift), scene.spot(gap / 2, -shift)]
-    mode = rng.choice(["stand", "first", "second", "both"], p=[0.3, 0.35, 0.15, 0.2])
+    mode = rng.choice(["stand", "step", "first", "second", "both"], p=[0.12, 0.18, 0.35, 0.15, 0.2])
     begin = rng.uniform(0.2, 0.5)
     times = [0.3, 0.3]
     for p in range(2):
         yaw = scene.facing(p)
         walks = mode == "both" or (mode == "first" and p == 0) or (mode == "second" and p == 1)
-        if walks:
+        if mode == "step":
+            # They stand apart and come nearer by a step or two, one later than the other, or one alone.
+            plan = scene.stand(p, scene.spot(*_off(rng, p, gap, shift)), yaw + rng.normal(0, 0.1))
+            times[p] = plan.step_pair(begin + rng.uniform(0.1, 0.6), spots[p], yaw, rng.uniform(0.38, 0.48))
+        elif walks:
             start = begin + (rng.uniform(0.0, 0.4) if p else 0.0)
             times[p] = scene.walk_in(p, start, spots[p], yaw, rng.uniform(*far), rng.normal(0, 0.3))
         elif mode != "stand" and rng.uniform() < 0.4:
@@ -42,6 +48,13 @@ def arrive(scene: Scene, gap, shift=0.0, far=(1.2, 3.2)):
             scene.stand(p, spots[p], yaw + rng.normal(0, 0.08))
     scene.meta["arrival"] = str(mode)
     return max(times), times
+
+
+def _off(rng, person, gap, shift):
+    """A place (ahead, left) within a step of where a person is to meet the other, seldom nearer than that."""
+    back = gap / 2 + rng.uniform(-0.05, 0.5)
+    aside = shift + rng.normal(0, 0.12)
+    return (-back, aside) if person == 0 else (back, -aside)
 
 
 def hand_axis(a, b, side_a, side_b):
@@ -118,15 +131,18 @@ def _clasp(scene, hand, weights, touch, hold, refused):
         person.reach(hand, weight, middle - thickness + ahead, turn, person.pole(hand, out=0.35, down=1.0, back=0.5))
 
 
-def finish(scene, kind, refused, sides, contacts, focus, end):
-    """Cut so that the event lies inside: from well before it, or from its middle."""
+def finish(scene, kind, refused, sides, contacts, focus, end, variant=None):
+    """Cut so that the event lies inside: from well before it, or as it begins, hands still on their way."""
     rng = scene.rng
     end = min(end, scene.times[-1])
     late = rng.uniform() < 0.22 and contacts
-    start = contacts[0][2] + rng.uniform(-0.2, 0.3) if late else focus - rng.uniform(0.4, 2.6)
+    start = min(focus + rng.uniform(0.0, 0.4), contacts[0][2] - LEAST_TRAVEL_S) if late else focus - rng.uniform(0.4, 2.6)
     start = max(0.0, min(start, end - 3.0))
     start = max(start, end - 8.0)
-    return scene.cut(kind, "refused" if refused else "answered", sides, contacts, start, max(end, start + 3.0))
+    if contacts and min(c[2] for c in contacts) - start < LEAST_TRAVEL_S:
+        scene.reject("begins in contact")
+    variant = variant or ("refused" if refused else "answered")
+    return scene.cut(kind, variant, sides, contacts, start, max(end, start + 3.0))
 
 
 def high_five(scene: Scene):

@@ -18,6 +18,7 @@ from rtinteract.skeleton import SMPL22, SMPL22_MIRROR
 
 SWAY = 0.03
 MIRROR = np.array(SMPL22_MIRROR)
+IMAGE = " (mirrored)"
 
 
 def leg_length(offsets):
@@ -95,11 +96,37 @@ def runs(flags, shortest, closing=0):
     return [(a, b) for a, b in merged if b - a >= shortest]
 
 
+def stride_of(plants):
+    """(foot, seconds, travel [2]) of a run's stride, from a foot that stands twice, or None where nobody runs.
+
+    In a run a foot is in the air for longer than half a stride, and the other one stands once meanwhile.
+    """
+    for foot in (0, 1):
+        for a, b in zip(plants[foot], plants[foot][1:], strict=False):
+            seconds, travel = b.end - a.end, b.place - a.place
+            between = [p for p in plants[1 - foot] if a.end < 0.5 * (p.start + p.end) < b.start]
+            fast = np.linalg.norm(travel) > max(1.75, 2.2 * seconds)
+            if 0.55 < seconds < 0.9 and fast and b.start - a.end > 0.5 * seconds and len(between) == 1:
+                return foot, seconds, travel
+    return None
+
+
+def _go_on(plants, foot, seconds, travel, length):
+    """Repeat a run's footfalls every stride, from before the clip to after it (changed in place)."""
+    first = next(a for a, b in zip(plants[foot], plants[foot][1:], strict=False) if abs(b.end - a.end - seconds) < 1e-6)
+    other = next(p for p in plants[1 - foot] if p.start > first.start)
+    # A clip that begins or ends in a stance cuts it short; the whole one between is the model of all.
+    for side, model in ((foot, first), (1 - foot, other)):
+        laps = range(-int(model.end / seconds) - 2, int((length - model.start) / seconds) + 3)
+        plants[side] = [Plant(model.start + k * seconds, model.end + k * seconds, model.place + k * travel, model.yaw)
+                        for k in laps]
+
+
 class Source:
     """A solo clip, analysed: its plants, base line and residual posture."""
 
-    def __init__(self, clip, offsets, root, rotations, name, text):
-        self.clip, self.name, self.text, self.offsets = clip, name, text, offsets
+    def __init__(self, clip, offsets, root, rotations, name, text, repeats=False):
+        self.clip, self.name, self.text, self.offsets, self._image = clip, name, text, offsets, None
         self.root, self.local = root, rotations
         self.leg = leg_length(offsets)
         positions, world = fk(root, rotations, offsets)
@@ -108,6 +135,9 @@ class Source:
         self.seconds = times[-1]
         self.plants = plants_of(positions, self.leg)
         self.usable = bool(self.plants[0] and self.plants[1])
+        self.stride = stride_of(self.plants) if repeats else None
+        if self.stride:
+            _go_on(self.plants, *self.stride, self.seconds)
         if self.usable:
             self._split(times, positions, world)
 
@@ -153,12 +183,27 @@ class Source:
         return Posture(nlerp(p.rotations[i], p.rotations[i + 1], w), mix(p.pelvis), mix(p.toes),
                        nlerp(p.feet[i], p.feet[i + 1], w))
 
+    @property
+    def source(self):
+        """The clip itself: replayed as it is, it stands where a Gait else does."""
+        return self
+
     def mirrored(self):
         """The clip's mirror image."""
-        flip = np.array([1.0, 1.0, -1.0, -1.0])
-        across = np.array([-1.0, 1.0, 1.0])
-        return Source(self.clip, self.offsets[MIRROR] * across, self.root * across, self.local[:, MIRROR] * flip,
-                      self.name + " (mirrored)", self.text)
+        if self._image is None:
+            flip = np.array([1.0, 1.0, -1.0, -1.0])
+            across = np.array([-1.0, 1.0, 1.0])
+            name = self.name[:-len(IMAGE)] if self.name.endswith(IMAGE) else self.name + IMAGE
+            self._image = Source(self.clip, self.offsets[MIRROR] * across, self.root * across, self.local[:, MIRROR] * flip,
+                                 name, self.text, self.stride is not None)
+            self._image._image = self
+        return self._image
+
+    def repeated(self):
+        """The clip of a run with its footfalls gone on with at both ends, or None where it holds no whole stride of a run."""
+        if not self.usable or not stride_of(self.plants):
+            return None
+        return Source(self.clip, self.offsets, self.root, self.local, self.name, self.text, repeats=True)
 
 
 @dataclass
@@ -176,6 +221,7 @@ class Gait:
 
     def __init__(self, source, steps: list[Swing], half):
         self.source, self.steps, self.half_width = source, steps, half
+        self.runs = steps[1].lift < steps[0].strike - 0.1
         loop = (len(steps) - 1) // 2 * 2
         self.loop, self.period = loop, steps[loop].lift - steps[0].lift
         self.step_legs = float(np.mean([s.length for s in steps])) / 2
@@ -199,7 +245,7 @@ class FittedGait:
 
     def __init__(self, gait, leg, rate):
         self.gait, self.source, self.rate = gait, gait, rate
-        self.length, self.half = gait.step_legs * leg, gait.half_width
+        self.length, self.half, self.runs = gait.step_legs * leg, gait.half_width, gait.runs
         self.speed = self.length * gait.loop / gait.period * rate
 
     def swings(self, count):
@@ -240,6 +286,21 @@ def gaits_of(source) -> list[Gait]:
             if len(steps) >= 4:
                 out.append(Gait(source, steps[1:], half))
     return out
+
+
+def run_of(source):
+    """The run of a clip, as a Gait of one stride, or None where nobody runs in it."""
+    source = source.repeated()
+    # Footfalls that were missed leave the body far from where the feet say it is.
+    if source is None or np.abs(source.posture.pelvis[:, 2]).max() > 0.6:
+        return None
+    foot, seconds, travel = source.stride
+    first = next(p for p in source.plants[foot] if p.end > 0.1)
+    second = next(p for p in source.plants[1 - foot] if p.end > first.end)
+    length = float(np.linalg.norm(travel)) / source.leg
+    steps = [Swing(f, p.end, p.end + seconds - (p.end - p.start), length) for f, p in ((foot, first), (1 - foot, second))]
+    steps.append(Swing(foot, first.end + seconds, steps[0].strike + seconds, length))
+    return Gait(source, steps, _half_width(source))
 
 
 def _half_width(source):
@@ -303,11 +364,12 @@ def default_posture(frames):
 
 
 class Library:
-    """Everything one split of the solo clips lends, mirror images included: ``gaits``, ``quiet``, ``gestures``, ``bodies``."""
+    """Everything one split of the solo clips lends, mirror images included: ``gaits``, ``quiet``, ``gestures``, ``bodies``,
+    ``runs`` (gaits with flight) and ``dances`` (sources that step and move to be replayed as they are)."""
 
     def __init__(self, solo_clips, split="train"):
         self.split = split
-        self.gaits, self.quiet, self.gestures, self.bodies = [], [], [], []
+        self.gaits, self.quiet, self.gestures, self.bodies, self.runs, self.dances = [], [], [], [], [], []
         for clip in solo_clips:
             if clip.split != split or len(clip.motion) < 20:
                 continue
@@ -322,5 +384,9 @@ class Library:
                     calm, busy = spells_of(one)
                     self.quiet += calm
                     self.gestures += busy
+                    run = run_of(one)
+                    self.runs += [run] if run else []
+                    if "danc" in one.text and one.seconds > 3.0:
+                        self.dances.append(one)
         if not self.bodies:
             self.bodies.append(SMPL22.offsets)

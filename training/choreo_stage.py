@@ -17,7 +17,7 @@ from rtinteract import rotation as R
 class PlainGait:
     """Steps without a real clip behind them, for when the solo clips have no walk."""
 
-    source = None
+    source, runs = None, False
 
     def __init__(self, rng, leg):
         self.length, self.half = leg * rng.uniform(0.68, 0.85), 0.08
@@ -69,6 +69,16 @@ class Scene:
             rate = np.clip(pace / gait.fitted(self.legs[person], 1.0).speed, 0.8, 1.2)
         return gait.fitted(self.legs[person], float(rate))
 
+    def run(self, person, haste=1.0):
+        """A run drawn from the real ones at a pace people keep in a room, or a fast walk where the clips have none."""
+        runs, rng = self.library.runs, self.rng
+        if not runs:
+            gait = self.gait(person)
+            gait.rate *= 1.2 * haste
+            gait.speed *= 1.2 * haste
+            return gait
+        return runs[rng.integers(len(runs))].fitted(self.legs[person], float(haste * rng.uniform(0.80, 0.94)))
+
     def walk_in(self, person, start, place, yaw, distance, angle=0.0, gait=None):
         """A person who walks ``distance`` metres to a place and ends with a facing; returns the arrival's time."""
         rng = self.rng
@@ -107,8 +117,11 @@ class Scene:
         level = self.rng.uniform(0.75, 1.0)
         return level * ramp(self.times, start, 0.5) * (1 - ramp(self.times, end, 0.7))
 
-    def cut(self, kind, variant, sides, contacts, start, end, lowest_pelvis=0.5):
-        """Check the scene between two times and make the PairClip; contacts are (joint a, joint b, from s, to s, gap)."""
+    def cut(self, kind, variant, sides, contacts, start, end, lowest_pelvis=0.5, brisk=False):
+        """Check the scene between two times and make the PairClip; contacts are (joint a, joint b, from s, to s, gap).
+
+        ``brisk``: they run or leap, which is faster than other limits allow.
+        """
         first = int(np.clip(round(start * FPS), 0, len(self.times) - 90))
         last = int(np.clip(round(end * FPS), first + 90, min(len(self.times), first + 240)))
         frames = slice(first, last)
@@ -130,7 +143,7 @@ class Scene:
         clip = PairClip(root.astype(np.float32), rotations.astype(np.float32),
                         np.stack([p.offsets for p in self.people]).astype(np.float32), kind,
                         texts_for(self.rng, kind, variant, sides, walked), tuple(touched), FPS, 0, meta)
-        check(self.people, frames, touched, clip, lowest_pelvis)
+        check(self.people, frames, touched, clip, lowest_pelvis, brisk)
         return clip
 
     def reject(self, reason, detail=""):

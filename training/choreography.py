@@ -15,11 +15,16 @@ from pathlib import Path
 
 import numpy as np
 from rtinteract.training.choreo_check import Rejected
+from rtinteract.training.choreo_dance import dance
 from rtinteract.training.choreo_fight import punch, push
 from rtinteract.training.choreo_follow import follow, ignore, mirror
+from rtinteract.training.choreo_give import handover
 from rtinteract.training.choreo_meet import bow, handshake, high_five, wave
+from rtinteract.training.choreo_show import applaud, point
 from rtinteract.training.choreo_source import Library
 from rtinteract.training.choreo_stage import Scene
+from rtinteract.training.choreo_touch import comfort, hug
+from rtinteract.training.choreo_walk import chase, circle, side_by_side
 from rtinteract.training.pairs import PairClip, read_shard, write_index, write_shard
 
 from rtinteract.errors import ConfigError
@@ -51,6 +56,15 @@ KINDS: dict[str, Kind] = {
     "push": Kind(push, 1.0, 10.0),
     "bow": Kind(bow, 1.0),
     "ignore": Kind(ignore, 0.8, 10.0),
+    "handover": Kind(handover, 1.4),
+    "circle": Kind(circle, 1.0),
+    "hug": Kind(hug, 1.5),
+    "side_by_side": Kind(side_by_side, 1.0),
+    "point": Kind(point, 1.0),
+    "applaud": Kind(applaud, 0.9),
+    "comfort": Kind(comfort, 1.2),
+    "chase": Kind(chase, 1.0),
+    "dance": Kind(dance, 1.2),
 }
 
 _libraries: dict[tuple, Library] = {}

@@ -55,7 +55,17 @@ class Path:
         p1 = start + reach * turned(start_yaw, np.array([0.0, 1.0]))
         p2 = end - reach * turned(end_yaw, np.array([0.0, 1.0]))
         u = np.linspace(0, 1, 121)[:, None]
-        self.points = (1 - u)**3 * start + 3 * (1 - u)**2 * u * p1 + 3 * (1 - u) * u**2 * p2 + u**3 * end
+        self._trace((1 - u)**3 * start + 3 * (1 - u)**2 * u * p1 + 3 * (1 - u) * u**2 * p2 + u**3 * end)
+
+    @classmethod
+    def through(cls, points):
+        """The path along points [N, 2] that lie near together."""
+        path = cls.__new__(cls)
+        path._trace(np.asarray(points, float))
+        return path
+
+    def _trace(self, points):
+        self.points = points
         steps = np.diff(self.points, axis=0)
         self.s = np.concatenate([[0], np.cumsum(np.linalg.norm(steps, axis=-1))])
         yaw = np.unwrap(np.arctan2(steps[:, 0], steps[:, 1]))
@@ -114,9 +124,17 @@ class Plan:
         self.plants[foot].append(Plant(strike, 1e3, np.asarray(place, float), yaw))
         self.swings.append((lift, strike, foot))
 
+    def ready(self, start):
+        """``start``, or a moment after the last step where that ends later: nobody lifts a foot that still swings."""
+        return max(start, max((strike for _, strike, _ in self.swings), default=-1e3) + 0.02)
+
     def step_pair(self, start, center, yaw, seconds=0.36, first=None, gap=0.06):
         """Both feet, one after the other, to a stance around a new centre; returns the time of the last strike."""
-        first = self.nearer(center) if first is None else first
+        about = (yaw - self.yaw + np.pi) % (2 * np.pi) - np.pi
+        if first is None:
+            # In a turn the inner foot opens the way, else the legs would cross.
+            first = (0 if about > 0 else 1) if abs(about) > 0.4 else self.nearer(center)
+        start = self.ready(start)
         for foot in (first, 1 - first):
             place, foot_yaw = self.foot_at(foot, center, yaw)
             self.put(foot, start, start + seconds, place, foot_yaw)
@@ -136,7 +154,7 @@ class Plan:
             return start
         count = max(2, int(np.ceil(abs(delta) / 0.75)) + 1)
         period = np.clip(abs(delta) / speed / count, 0.34, 0.55)
-        begin = self.yaw
+        begin, start = self.yaw, self.ready(start)
         for k in range(count):
             foot = (k + (0 if delta > 0 else 1)) % 2
             now = begin + delta * min(1.0, (k + 1) / (count - 1))
@@ -146,27 +164,39 @@ class Plan:
         self.yaw = begin + delta
         return start - 0.18 * period
 
-    def walk(self, start, path, gait, close=True):
+    @staticmethod
+    def paces(path, gait):
+        """Arc lengths [count] reached by the steps of a walk along ``path``; a run begins and ends with shorter steps."""
+        spare = 1.5 if gait.runs else 0.0
+        count = max(1, int(round(path.length / gait.length + spare)))
+        shares = np.ones(count)
+        if gait.runs and count >= 4:
+            shares[[0, 1, -2, -1]] = 0.6, 0.9, 0.8, 0.6
+        return path.length * np.cumsum(shares) / shares.sum()
+
+    @classmethod
+    def walking_time(cls, path, gait):
+        """Seconds that `walk` takes for a path."""
+        swings = gait.swings(len(cls.paces(path, gait)) + 1)
+        return (swings[-1].strike - swings[0].lift) / gait.rate
+
+    def walk(self, start, path, gait):
         """Walk along ``path`` from standing at its start, in the timing and step length of a real ``gait``.
 
-        ``gait`` is a choreo_source.FittedGait; ends standing at the path's end (unless not ``close``). Returns the time
-        of the last strike.
+        ``gait`` is a choreo_source.FittedGait; ends standing at the path's end. Returns the time of the last strike.
         """
-        stretch = path.length / gait.length
-        count = max(1, int(round(stretch)))
-        scale = stretch / count
+        start = self.ready(start)
+        reached = self.paces(path, gait)
+        count = len(reached)
         swings = gait.swings(count + 1)
         rate = gait.rate
         zero = swings[0].lift
         half = 0.5 * self.stance.half + 0.5 * gait.half * self.leg
-        travelled, stride = 0.0, Stride(gait.source, start, start, zero, rate)
+        stride = Stride(gait.source, start, start, zero, rate)
         for k, swing in enumerate(swings):
-            last = k == count
-            if last and not close:
-                break
-            travelled = path.length if k >= count - 1 else travelled + gait.length * scale
+            travelled = reached[min(k, count - 1)]
             center, yaw = path.at(travelled)
-            ends = k >= count - 1 and close
+            ends = k >= count - 1
             place, foot_yaw = self.foot_at(swing.foot, center, yaw, half=self.stance.half if ends else half,
                                            stagger=None if ends else 0.0)
             if not ends:
@@ -181,6 +211,32 @@ class Plan:
             self.strides.append(stride)
         self.center, self.yaw = path.at(path.length)
         return stride.end
+
+    def replay(self, source, begin, end, start, rate=1.0):
+        """Step as a real clip does from ``begin`` to ``end`` clip seconds, beginning at ``start`` plan seconds, from this
+        plan's centre and facing; the person stands in the clip's own footprints before and after. Returns the last second.
+
+        ``source`` is a choreo_source.Source. To be called before any other step is planned.
+        """
+        at = int(round(begin * 30))
+        zero, heading, size = source.center[at], source.heading[at], self.leg / source.leg
+        turn = self.yaw - heading
+        for foot in (0, 1):
+            inside = [p for p in source.plants[foot] if p.end > begin and p.start < end]
+            for k, plant in enumerate(inside):
+                place = self.center + turned(turn, (plant.place - zero) * size)
+                if k == 0:
+                    self.plants[foot][0].place, self.plants[foot][0].yaw = place, plant.yaw + turn
+                else:
+                    lift, strike = (start + (x - begin) / rate for x in (inside[k - 1].end, plant.start))
+                    self.put(foot, lift, strike, place, plant.yaw + turn)
+        self.swings.sort()
+        stop = start + (end - begin) / rate
+        self.strides.append(Stride(source, start, stop, begin, rate))
+        last = min(len(source.center) - 1, int(round(end * 30)))
+        self.center = self.center + turned(turn, (source.center[last] - zero) * size)
+        self.yaw = self.yaw + source.heading[last] - heading
+        return stop
 
 
 def swing_ease(u):

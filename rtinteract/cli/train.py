@@ -192,6 +192,7 @@ def compose(mocap: Path = MOCAP,
             seed: int = typer.Option(0, help="Same seed, same clips."),
             split: str = typer.Option("train", help="train: clips to train on; test: held-out clips."),
             processes: int = typer.Option(1, help="Processes; the clips do not depend on it."),
+            kinds: str = typer.Option(None, help="Only these kinds, separated by commas; all of them when left out."),
             sheet: Path = typer.Option(None, help="Also draw 20 of them on this .png."), cache: Path = CACHE) -> None:
     """Make two-person clips with real coupling and texts from solo clips and inverse kinematics.
 
@@ -206,7 +207,8 @@ def compose(mocap: Path = MOCAP,
     make_folder(out)
     choreography, pair_files = _training("choreography"), _training("pairs")
     clips = _training("solo").load_corpus(mocap, cache=cache)
-    report = choreography.compose_many(out, clips, count, seed, split=split, processes=processes)
+    only = [k.strip() for k in kinds.split(",")] if kinds else None
+    report = choreography.compose_many(out, clips, count, seed, split=split, processes=processes, kinds=only)
     typer.echo(json.dumps(report, indent=2))
     if sheet:
         from rtinteract.motion.picture import write_sheet
