@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,12 @@ def progress_bar(total: int | None, start: int, progress: bool):
         log.warning("tqdm is not installed, so there is no progress bar; pip install 'rtinteract[train]' adds it")
         return None
     return tqdm(total=total, initial=start, disable=not progress, dynamic_ncols=True, unit="step", mininterval=1.0)
+
+
+def idle_beside(device: torch.device) -> bool:
+    """Whether a processor is left to make batches while a step runs: on another device, or on cores that torch does not use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return device.type != "cpu" or cores > torch.get_num_threads()
 
 
 class Feed:

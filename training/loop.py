@@ -29,7 +29,8 @@ class LoopConfig:
     ``best`` names the validation metric by which the best result is kept beside the latest: lower is better, higher with a "+"
     before the name; "auto" is the stage's own choice, "" keeps none. After a validation, ``samples`` held-out clips are drawn
     when ``sample_s`` seconds (or ``sample_steps`` steps) have passed since the last time; 0 samples draw none.
-    ``prefetch``: "on" makes the next step's batch beside this step's work, "auto" does so where the device is not the CPU.
+    ``prefetch``: "on" makes the next step's batch beside this step's work, "auto" does so where a processor is left for it: on
+    another device than the CPU, or with fewer ``threads`` than cores.
     """
 
     seed: int = 0

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from rtinteract.training import distributed
-from rtinteract.training.board import Board, Feed, Stop
+from rtinteract.training.board import Board, Feed, Stop, idle_beside
 from rtinteract.training.distributed import WHOLE, Part
 from rtinteract.training.keeper import Keeper
 from rtinteract.training.loop import FREE, LoopConfig, generator, rate, resolved, step_seed, with_limits
@@ -230,7 +230,8 @@ class Trainer:
         by_time = self.spent_s / (60 * self.loop.minutes) if self.loop.minutes else 0.0
         return max(by_steps, by_time)
 
-    def _batches(self, step: int) -> list:
+    def batches(self, step: int) -> list:
+        """This process's parts of a step's batch."""
         return [self.stage.batch(step, part) for part in self.parts] if self.stage.divisible else [self.stage.batch(step)]
 
     def _shares(self, batches: list) -> list[dict[str, float]]:
@@ -257,7 +258,8 @@ class Trainer:
         found = {k: v.detach() * share.get(k, share[""]) for k, v in seen.items()}
         return {"loss": loss.detach()} | {k: v.detach() for k, v in weighted.items() if k != "loss"} | found
 
-    def _advance(self, batches: list) -> Terms:
+    def advance(self, batches: list) -> Terms:
+        """One optimiser step on this process's parts of a batch; its loss and terms."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.loop, self.step, self._done())
         shares = self._shares(batches)
@@ -330,14 +332,13 @@ class Trainer:
     def run(self) -> Result:
         """Train until a limit or a signal, then save, validate (unless a signal wants it quick) and export."""
         self.stage.model.train()
-        ahead = self.loop.prefetch == "on" or (self.loop.prefetch == "auto" and self.device.type != "cpu")
-        feed = Feed(self._batches, ahead)
+        feed = Feed(self.batches, self.loop.prefetch == "on" or (self.loop.prefetch == "auto" and idle_beside(self.device)))
         keeper = Keeper(self) if self.world.chief else None
         try:
             with torch.random.fork_rng(devices=[]), Stop() as stop:
                 began = time.monotonic()
                 while (reason := self._reason(stop)) is None:
-                    terms = self._advance(feed.take(self.step))
+                    terms = self.advance(feed.take(self.step))
                     values = self._values(terms) if self.step % self.loop.log_steps == 0 else None
                     self.spent_s += time.monotonic() - began
                     if keeper is not None:
