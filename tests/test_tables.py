@@ -84,6 +84,8 @@ def test_what_is_missing_is_said_and_not_made_up(run):
 
 def test_truth_is_its_own_measure(run):
     physics = run[1]["physics"]
+    still, other = (row(run[1]["reactions"], which).values for which in ("standing still", "random clip"))
+    assert still["jitter_ratio"] == [0, 0] and other["distance_m"][0] > 0 and still["fid"] != other["fid"]
     truth = row(physics, "truth", "the one who reacts").values
     assert truth["jitter_ratio"] == pytest.approx(1) and truth["distance_m"] == pytest.approx(0)
     assert truth["contact_precision"] in (None, 1.0)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 from rtinteract.training import metrics as figures
-from rtinteract.training.evaluate import BATCH, stream_all
+from rtinteract.training.evaluate import BATCH, RANDOM, STILL, baselines, stream_all
 from rtinteract.training.evaluate_figures import START, Case, measure, summary
 from rtinteract.training.tables_data import Contender, EvalData, TableOptions, matching
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from rtinteract.model import Model
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.stream import StreamConfig, play
 
+BASELINES = (STILL, RANDOM)
 # Clips whose latency is taken, and runs of each.
 TIMED, RUNS = 2, 3
 # Longest clip that is timed: that of the published latency.
@@ -132,6 +133,14 @@ def reaction(contender: Contender, data: EvalData, options: TableOptions, repeat
     rounds = iterations or options.reaction_iterations
     reactors = react_all(contender.model, cases, options, _seed(options, repeat), text=text, start=start, iterations=rounds,
                          what=f"{data.name}: reactions", progress=progress)
+    found = matching(data, cases, [(c.actor, r) for c, r in zip(cases, reactors, strict=True)], order, options, repeat)
+    return {**found, **_reactors(cases, reactors)}
+
+
+def baseline(data: EvalData, options: TableOptions, repeat: int, which: str) -> dict:
+    """A reactor who is no reaction to the true actor, `STILL` or `RANDOM` (another pair's): what the actor alone gives away."""
+    cases, order = data.drawn(repeat, options.seed)
+    reactors = baselines(cases, options.seed + repeat)[which]
     found = matching(data, cases, [(c.actor, r) for c, r in zip(cases, reactors, strict=True)], order, options, repeat)
     return {**found, **_reactors(cases, reactors)}
 

@@ -58,13 +58,22 @@ class Tables(PaperTables):
         table = Table("reactions", "Reactions, with and without text", ("data", "method"), (*MATCH, *KINDS))
         for data in self.data:
             table.rows.append(self.truth(data))
+            for which in measured.BASELINES:
+                values, why = self._baseline(data, which)
+                table.rows.append(Row((data.name, which), values, why or ("" if data.evaluator else NO_EVALUATOR)))
             for name, (text, start) in _REACTIONS.items():
                 values, why = self.reacted(self.main, data, text=text, start=start)
                 table.rows.append(Row((data.name, f"{self.main.name}, {name}"), values,
                                       why or ("" if data.evaluator else NO_EVALUATOR)))
         table.rows.append(Row(("InterHuman", "InterMask, with text"), {"r1": .462, "fid": 2.99}, PUBLISHED))
-        table.notes.append("\"start\": the other person's first 4 frames are given.")
+        table.notes.append("\"start\": the other person's first 4 frames are given. Standing still and a random clip: what the "
+                           "true actor alone gives away.")
         return self._missing(table)
+
+    def _baseline(self, data: EvalData, which: str) -> tuple[dict, str]:
+        def measure(repeat: int) -> dict:
+            return measured.baseline(data, self.options, repeat, which)
+        return self._tried(lambda: self._repeated(f"baseline {which}", None, data, measure, self.options.repeats))
 
     def physics(self) -> Table:
         """Physical figures of the truth and of everything made."""
@@ -83,6 +92,8 @@ class Tables(PaperTables):
             for name, (text, start) in _REACTIONS.items():
                 made, why = self.reacted(self.main, data, text=text, start=start)
                 table.rows.append(Row((data.name, f"{self.main.name}, reaction {name}", _OF_REACTORS), made, why))
+            for which in measured.BASELINES:
+                table.rows.append(Row((data.name, which, _OF_REACTORS), *self._baseline(data, which)))
         table.notes += [
             "Slide: of a planted foot. Float, sink: mean height of the lowest foot point above and below standing. Jitter: mean "
             "length of the joints' third derivative. Penetration: of bodies of capsules, hand on hand left out; the mean over "
