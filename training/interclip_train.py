@@ -66,7 +66,10 @@ class _Side:
 
 
 class EvaluatorStage(Stage):
-    """Clips and their texts in, a symmetric cross entropy out."""
+    """Clips and their texts in, a symmetric cross entropy out. Each clip is told from the batch's others, so the batch is not
+    divisible."""
+
+    best = "+r_precision_3"
 
     def __init__(self, config: EvaluatorTraining, pairs: Sequence, held_out: Sequence | None, clip: Path | None = None):
         pairs, held_out = ([c for c in side or () if c.texts] for side in (pairs, held_out))
@@ -75,7 +78,7 @@ class EvaluatorStage(Stage):
         if len(pairs) < 2:
             raise ConfigError(f"train evaluator: expected at least 3 clips with texts, got {len(pairs) + len(held_out)}; compose "
                               "pairs, or give a data set with annotations")
-        self.config, self.device = config, torch.device(config.loop.device)
+        self.config, self.device, self.epoch = config, torch.device(config.loop.device), len(pairs)
         tower = self._words(pairs, clip)
         texts = list(dict.fromkeys(f(t) for side in (pairs, held_out) for c in side for t in c.texts for f in (str, swap_sides)))
         self.ids, self.ends = self.words(texts)
@@ -196,9 +199,9 @@ class EvaluatorStage(Stage):
 
 def train_evaluator(config: EvaluatorTraining, pairs: Sequence, *, out: Path, held_out: Sequence | None = None,
                     clip: Path | None = None, steps: int | None = None, minutes: float | None = None, threads: int | None = None,
-                    progress: bool = True, resume: bool = True) -> Result:
+                    device: str | None = None, progress: bool = True, resume: bool = True) -> Result:
     """Train an evaluator on pairs with texts into ``out``/evaluator.safetensors; ``held_out`` (else a twentieth of the pairs) is
     what it is validated on. ``clip`` is a CLIP folder for text of kind "clip"."""
-    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads))
+    config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads, device=device))
     stage = EvaluatorStage(config, pairs, held_out, clip)
     return Trainer(stage, config.loop, config, Path(out), name="evaluator", progress=progress, resume=resume).run()

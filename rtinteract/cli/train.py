@@ -1,4 +1,4 @@
-"""train, data, evaluate: everything that needs the training package, which is loaded only here and only when asked for."""
+"""train and data: the training package is loaded only when asked for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from pathlib import Path
 import typer
 
 from rtinteract.cli.files import check_folder, check_outputs, json_of, make_folder
-from rtinteract.cli.infer import DEVICE, MODEL
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError
-from rtinteract.model import load
 from rtinteract.motion.atomic import replacing
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model from scratch: codec, then text, then transformer, then "
@@ -80,6 +78,7 @@ SHOW_TEXT = _show("text", "TextTraining", "text")
 SHOW_TRANSFORMER = _show("transformer", "TransformerTraining", "transformer")
 PUBLISHED = _recipe("interhuman, interx (as published), small")
 SMALL = _recipe("small")
+SHOW_EVALUATOR = _show("interclip_train", "EvaluatorTraining")
 
 
 def _pairs(folder: Path | None, kind: str, smplx: Path | None, cache: Path, held_out: bool = False):
@@ -164,6 +163,26 @@ def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `trai
     _said(stage.train_transformer(
         settings, codec, _pairs(pairs, kind, smplx, cache), out=out, held_out=validated, text_file=text,
         start=start, clip=clip, steps=steps, minutes=minutes, threads=threads, device=device))
+
+
+@train_app.command()
+def evaluator(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT,
+              held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it the val or test split of "
+                                            "--pairs, where there is none a twentieth of it."),
+              clip: Path = typer.Option(None, help="Folder of CLIP ViT-L/14@336px, for a configuration whose interclip.text.kind "
+                                        "is clip."),
+              config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
+              device: str = RUN_DEVICE, cache: Path = CACHE, show_config: bool = SHOW_EVALUATOR) -> None:
+    """Train an InterCLIP evaluator, the ruler of `rtinteract evaluate --tables`, on pairs with texts.
+
+    Example: rtinteract train evaluator --pairs pairs --held-out heldout --out runs/evaluator --steps 500
+    """
+    stage, cache = _training("interclip_train"), cache or out / "cache"
+    settings = _configured(stage.EvaluatorTraining, config)
+    chosen, its_kind = (held_out, "auto") if held_out else (pairs, kind)
+    validated = _pairs(chosen, its_kind, smplx, cache, held_out=True) or _pairs(held_out, "auto", smplx, cache)
+    _said(stage.train_evaluator(settings, _pairs(pairs, kind, smplx, cache), out=out, held_out=validated, clip=clip, steps=steps,
+                                minutes=minutes, threads=threads, device=device))
 
 
 @train_app.command()
@@ -253,27 +272,3 @@ def inspect(folder: Path = typer.Argument(..., help="A folder of two-person data
     for split in sorted({c.split for c in clips}):
         chosen = [c for c in clips if c.split == split]
         typer.echo(f"{split:6} {len(chosen):4} clips {sum(len(c.motion) for c in chosen) / 1800:6.1f} min")
-
-
-def evaluate(model: Path = MODEL, device: str = DEVICE,
-             mocap: Path = typer.Option(None, help="Folder of solo motion capture: the codec on its held-out clips."),
-             pairs: Path = typer.Option(None, help="Folder of held-out composed pairs (data compose --split test), or a "
-                                         "two-person data set, whose test split is used."),
-             actor: Path = typer.Option(None, help="A real actor's file ..."),
-             reactor: Path = typer.Option(None, help="... and the real reactor's."),
-             out: Path = typer.Option("evaluation", "--out", "-o", help="Folder for report.json, report.md and pictures."),
-             limit: int = typer.Option(None, min=1, help="At most so many clips and pairs."),
-             stream_limit: int = typer.Option(24, min=1, help="At most so many pairs are also streamed, hop by hop."),
-             seed: int = typer.Option(0, help="Same seed, same figures."), cache: Path = CACHE) -> None:
-    """Measure a model: codec, reactions against baselines, streaming against offline, and a real pair.
-
-    Example: rtinteract evaluate --mocap mocap --pairs heldout --actor 18_01.bvh --reactor 19_01.bvh --out evaluation
-    """
-    if (actor is None) != (reactor is None):
-        raise ConfigError("evaluate: expected --actor and --reactor together, got one of them; give both or none")
-    evaluation = _training("evaluate")
-    make_folder(out)
-    real_pair = None if actor is None else (actor, reactor)
-    evaluation.evaluate(load(model, device=device), solo=mocap, pairs=pairs, real_pair=real_pair, out=out, limit=limit, seed=seed,
-                        cache=cache, stream_limit=stream_limit)
-    typer.echo((out / "report.md").read_text())
