@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CSRC, NATIVE = ROOT / "csrc", ROOT / "tests/native"
 WARNINGS = ["-std=c++17", "-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-pthread"]
 LANES = {
-    "plain": ["-O2", "-fPIC"],
+    "plain": ["-O2", "-fno-math-errno", "-fno-trapping-math", "-fPIC"],
     "address": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-O1", "-g", "-fsanitize=thread"],
 }

@@ -13,7 +13,8 @@ STRUCTS = {
     "rti_model_desc": (104, {"abi_version": 4, "path": 8, "data_size": 24, "threads": 48, "vram_limit": 56, "log_user": 96}),
     "rti_skeleton_desc": (96, {"axes": 4, "preset": 8, "metres_per_unit": 20, "names": 24, "rest_rotations": 48, "basis": 56}),
     "rti_pose": (32, {"joint_count": 4, "root": 8, "rotations": 24}),
-    "rti_session_desc": (88, {"actor": 8, "prompt": 24, "seed": 32, "window": 40, "flags": 56, "blend_s": 60, "idle": 72}),
+    "rti_session_desc": (104, {"actor": 8, "prompt": 24, "seed": 32, "window": 40, "flags": 56, "blend_s": 60, "idle": 72,
+                               "foot_lock": 88, "hands": 96}),
     "rti_pull_info": (64, {"state": 4, "plan": 8, "plan_age_s": 16, "root_delta": 24, "root_turn": 36, "penetration": 56}),
     "rti_stats": (192, {"state": 4, "pushed": 8, "fallbacks": 88, "push_us": 96, "reaction_us": 168}),
 }
@@ -50,7 +51,7 @@ def test_only_the_abi_is_exported(library):
         pytest.skip("needs nm")
     names = [line.split()[-1] for line in native.run("nm", "-D", "--defined-only", library._name).splitlines()]
     declared = set(re.findall(r"RTI_API [^;(]*?(rti_\w+)\(", HEADER.read_text()))
-    assert set(names) == declared and len(declared) == 19
+    assert set(names) == declared and len(declared) == 21
 
 
 class SessionDesc(ctypes.Structure):
@@ -58,12 +59,12 @@ class SessionDesc(ctypes.Structure):
                 ("reactor", ctypes.c_void_p), ("prompt", ctypes.c_char_p), ("seed", ctypes.c_uint64),
                 ("frames", ctypes.c_int32 * 4), ("flags", ctypes.c_uint32), ("seconds", ctypes.c_float * 3),
                 ("idle", ctypes.c_void_p), ("idle_count", ctypes.c_int32), ("reserved", ctypes.c_int32),
-                ("of_a_newer_header", ctypes.c_uint64)]
+                ("strengths", ctypes.c_float * 4), ("of_a_newer_header", ctypes.c_uint64)]
 
 
 def create(library, **fields):
     """The status of a session without a model, and the reason."""
-    desc = SessionDesc(struct_size=88, abi_version=0x00010000, seconds=(0.25, 0.4, 2.0))
+    desc = SessionDesc(struct_size=104, abi_version=0x00010001, seconds=(0.25, 0.4, 2.0), strengths=(1, 1, 1, 0))
     for name, value in fields.items():
         setattr(desc, name, value)
     handle, text = ctypes.c_void_p(), ctypes.create_string_buffer(400)
@@ -79,8 +80,10 @@ def create(library, **fields):
 def test_versions_and_sizes_are_negotiated(library):
     assert create(library)[0] == 0
     # A newer header of the same minor: fields that this library lacks are not read.
-    assert create(library, struct_size=96, of_a_newer_header=2**63)[0] == 0
-    for fields in ({"struct_size": 40}, {"struct_size": 0}, {"struct_size": 2**31}, {"abi_version": 0x00010001},
+    assert create(library, struct_size=112, of_a_newer_header=2**63)[0] == 0
+    # A caller of the first edition: what lies after its struct is none of it.
+    assert create(library, struct_size=88, abi_version=0x00010000, strengths=(-1, 9, float("nan"), 0))[0] == 0
+    for fields in ({"struct_size": 40}, {"struct_size": 0}, {"struct_size": 2**31}, {"abi_version": 0x00010002},
                    {"abi_version": 0x00020000}, {"abi_version": 0}, {"flags": 1 << 30}):
         status, text = create(library, **fields)
         assert status == -2 and "expected" in text and "; " in text, (fields, text)
@@ -88,7 +91,7 @@ def test_versions_and_sizes_are_negotiated(library):
 
 def test_arguments_are_checked(library):
     for fields in ({"frames": (6, 0, 0, 0)}, {"frames": (0, 128, 0, 0)}, {"frames": (0, 0, -4, 0)}, {"seconds": (-1, 0, 0)},
-                   {"seconds": (float("nan"), 0, 0)}, {"idle_count": 3}):
+                   {"seconds": (float("nan"), 0, 0)}, {"idle_count": 3}, {"strengths": (1, 1.5, 1, 0)}):
         status, text = create(library, **fields)
         assert status == -1 and "expected" in text, (fields, text)
     assert library.rti_session_create(None, None, None) == -1

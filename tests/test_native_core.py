@@ -26,14 +26,18 @@ def test_core(lanes, lane):
 
 def test_ten_thousand_ticks_neither_allocate_nor_take_long():
     program = native.linked("plain", "ticks", native.CORE + [native.NATIVE / "ticks.cpp"])
-    line = native.run(program)
-    print(line)
-    values = dict(pair.split("=") for pair in line.split())
-    assert values["allocations"] == "0" and int(values["plans"]) > 3
-    # Ticks lie apart here, so caches are as cold as in a game; the tail under load is the scheduler's.
-    assert float(values["p50_us"]) <= 8, line
+    output = native.run(program)
+    print(output)
+    first, *rows = output.splitlines()
+    counts = dict(pair.split("=") for pair in first.split())
+    assert counts["allocations"] == "0" and int(counts["plans"]) > 3
+    times = {(mode, what): {k: float(v) for k, v in (pair.split("=") for pair in pairs)}
+             for mode, what, *pairs in (row.split() for row in rows)}
+    assert times["hot", "push+pull"]["p50_us"] <= 1, output
+    # How cold the caches are is up to whatever else runs; the tail under load is the scheduler's.
+    assert times["loaded", "push+pull"]["p50_us"] <= 4, output
     if os.getloadavg()[0] < os.cpu_count():
-        assert float(values["p99_us"]) <= 40, line
+        assert times["loaded", "push+pull"]["p99_us"] <= 10, output
 
 
 def test_hostile_bytes():

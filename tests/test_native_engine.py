@@ -43,11 +43,15 @@ def test_missing_and_broken_pythons_stop_no_frame(engine):
 
 def test_an_embedded_python_plans(engine, small_model_path):
     native.installed("librtinteract_python.so")
-    done = engine("--seconds", 4, "--model", small_model_path)
+    done = engine("--seconds", 4, "--npcs", 3, "--model", small_model_path)
     if "expected a shared libpython" in done.stdout:
         pytest.skip("this Python has no shared libpython to embed")
     print(done.stdout)
-    assert all(int(n) > 0 for n in re.findall(r"npc \d: (\d+) plans, 0 failed", done.stdout)) and "last heard" in done.stdout
+    plans = re.findall(r"npc \d: (\d+) plans, 0 failed", done.stdout)
+    assert len(plans) == 3 and all(int(n) > 0 for n in plans)
+    way = re.search(r"last pushed tick to first new pose +([\d.]+) +([\d.]+) +([\d.]+)  ms", done.stdout)
+    # Ticks are 17 ms apart here, and a hop of the tiny model takes a few.
+    assert way and 0 < float(way[1]) <= float(way[3]) < 1000
 
 
 def test_cmake_installs_a_package_that_an_engine_finds(tmp_path):

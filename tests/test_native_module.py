@@ -168,3 +168,86 @@ def test_the_true_planner_streams(small_model_path, tmp_path):
     model.save_prompts(["they bow"], str(tmp_path / "bank"))
     second = _native.Model(data=small_model_path.read_bytes(), device="cpu", prompt_bank=str(tmp_path / "bank"))
     assert second.wait(60)
+
+
+CHAINS = [("hip", ["chest", "neck", "head"]), ("chest", ["lShoulder", "lElbow", "lHand", "lThumb"]),
+          ("chest", ["rShoulder", "rElbow", "rHand"]), ("hip", ["lThigh", "lShin", "lFoot", "lToe"]),
+          ("hip", ["rThigh", "rShin", "rFoot", "rToe"])]
+REST = {"chest": (0, 25, 0), "neck": (0, 28, 0), "head": (0, 12, 0), "Shoulder": (18, 22, 0), "Elbow": (28, 0, 0),
+        "Hand": (25, 0, 0), "Thumb": (3, 0, 4), "Thigh": (9, -6, 0), "Shin": (0, -42, 0), "Foot": (0, -40, 0), "Toe": (0, -6, 14)}
+
+
+def bvh_like():
+    """A skeleton as a BVH file has one: centimetres, +Y up, no rotations at rest, names that no preset has."""
+    joints, parents, places = ["hip"], [-1], [(0, 95, 0)]
+    for top, chain in CHAINS:
+        above = joints.index(top)
+        for name in chain:
+            x, y, z = next(v for k, v in REST.items() if name.endswith(k))
+            parents.append(above)
+            above = len(joints)
+            joints.append(name)
+            places.append((-x if name.startswith("r") else x, y, z))
+    return joints, parents, np.float32(places)
+
+
+def test_a_skeleton_of_ones_own(host):
+    joints, parents, places = bvh_like()
+    own = _native.Skeleton(joints, parents, places, basis=np.eye(3), metres_per_unit=0.01)
+    model = _native.Model()
+    session = _native.Session(model, actor=own, reactor="unity", axes=2, flags=_native.FOOT_LOCK | _native.PUSH_OUT)
+    assert session.warmup(20) and session.joints(_native.ACTOR) == joints and session.joints()[0] == "Hips"
+    rotations = np.tile(np.float32([1, 0, 0, 0]), (len(joints), 1))
+    for i in range(48):
+        assert session.push(i / 60, np.float32([100, 95, 0]), rotations) == "RTI_OK"
+        root, out, info = session.pull(i / 60)
+        assert np.isfinite(root).all() and np.allclose(np.linalg.norm(out, axis=-1), 1, atol=1e-3)
+        time.sleep(1 / 60)
+    # A metre to the left of the origin and one ahead of the actor, in Unity's left-handed metres.
+    assert info["plan"] >= 2 and root == pytest.approx([-1, 1, 1], abs=0.1)
+    session.set_flags(0)
+    assert session.pull(49 / 60)[2]["foot_slide"] == 0
+    with pytest.raises(ValueError, match="RTI_E_VERSION"):
+        session.set_flags(1 << 20)
+    both = _native.Session(None, actor=own, reactor=own, hands=0.5)
+    root, out, _ = both.pull(1.0)
+    assert out.shape == (len(joints), 4) and 80 < root[1] < 110
+
+
+def test_a_skeleton_comes_back_as_it_was_pushed():
+    """Through the model and back: the placed reactor is shown as it was placed."""
+    joints, parents, places = bvh_like()
+    # Left-handed, +Z up.
+    basis = np.float32([[1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    swapped = _native.Skeleton(joints, parents, places[:, [0, 2, 1]], basis=basis, metres_per_unit=0.01)
+    rng = np.random.default_rng(0)
+    turns = np.zeros((len(joints), 4))
+    turns[:, 0] = 1
+    body = [j for j, name in enumerate(joints) if not name.endswith(("Thumb", "Toe", "hest", "neck"))]
+    turns[body, 1:] = 0.2 * rng.normal(size=(len(body), 3))
+    turns = np.float32(turns / np.linalg.norm(turns, axis=-1, keepdims=True))
+    mirrored = _native.Session(None, actor="smpl22", reactor=swapped, flags=0)
+    assert mirrored.push(0.0, np.float32([10, 20, 95]), turns, person=_native.REACTOR) == "RTI_OK"
+    root, out, _ = mirrored.pull(0.0)
+    assert np.abs(root - [10, 20, 95]).max() < 0.1 and np.abs((out * turns).sum(-1)).min() > 1 - 1e-4
+
+
+@pytest.mark.parametrize("spoil,text", [
+    (lambda s: s.update(translations=s["translations"][:-1]), r"skeleton.translations: expected \[19, 3\], got \(18, 3\)"),
+    (lambda s: s.update(rotations=np.ones((19, 3))), r"skeleton.rotations: expected \[19, 4\]"),
+    (lambda s: s.update(parents=s["parents"][1:]), "skeleton.parents: expected one for each of 19 joints, got 18"),
+    (lambda s: s.update(parents=[-1, 5, *s["parents"][2:]]), "RTI_E_SKELETON.*parent before joint 1"),
+    (lambda s: s.update(joints=[f"bone {j}" for j in range(19)]), "RTI_E_SKELETON.*which joints are pelvis"),
+    (lambda s: s.update(translations=s["translations"] * np.nan), "RTI_E_SKELETON.*finite translation"),
+    (lambda s: s.update(rotations=np.zeros((19, 4))), "RTI_E_SKELETON.*unit quaternion"),
+    (lambda s: s.update(basis=2 * np.eye(3)), "RTI_E_SKELETON.*square to each other"),
+    (lambda s: s.update(basis=np.eye(4)), r"skeleton.basis: expected \[3, 3\]"),
+    (lambda s: s.update(basis=np.eye(3), metres_per_unit=0.0), "RTI_E_SKELETON.*metres per unit above 0"),
+    (lambda s: s.update(axes=9), "RTI_E_ARGUMENT.*RTI_AXES"),
+    (lambda s: s.update(joints=[], parents=[], translations=np.zeros((0, 3))), "RTI_E_SKELETON.*1 to 4096 joints, got 0")])
+def test_what_is_no_skeleton_is_refused_with_the_reason(spoil, text):
+    joints, parents, places = bvh_like()
+    asked = {"joints": joints, "parents": parents, "translations": places}
+    spoil(asked)
+    with pytest.raises(ValueError, match=text):
+        _native.Session(None, actor=_native.Skeleton(**asked))

@@ -96,22 +96,24 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("actor")
     parser.add_argument("picture")
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=8.0, help="at most; the clip's length if that is less")
     parser.add_argument("--model")
     options = parser.parse_args()
     loadPrcFileData("", "window-type offscreen\nload-display p3tinydisplay\naudio-library-name null")
     loadPrcFileData("", f"win-size {SIZE[0]} {SIZE[1]}")
     actor = rtinteract.read_motion(options.actor).to_model()
+    # Someone who freezes in the middle of a step is nobody to react to.
+    seconds = min(options.seconds, len(actor) / actor.fps)
     model = _native.Model(path=options.model)
     session = _native.Session(model, flags=1 | 2)
     if not session.warmup(300):
         raise SystemExit("the model did not load in five minutes")
     game = Game(actor, session)
     begun, shots, ticks = time.monotonic(), [], 0
-    while (elapsed := time.monotonic() - begun) < options.seconds:
+    while (elapsed := time.monotonic() - begun) < seconds:
         game.tick(time.monotonic(), elapsed)
         ticks += 1
-        if elapsed > options.seconds * (len(shots) + 0.9) / 3:
+        if elapsed > seconds * (len(shots) + 0.9) / 3:
             shots.append(game.picture())
         time.sleep(max(0.0, begun + ticks / RATE - time.monotonic()))
     sheet = PNMImage(SIZE[0] * len(shots), SIZE[1])
@@ -119,7 +121,7 @@ def main():
         sheet.copySubImage(shot, i * SIZE[0], 0)
     sheet.write(options.picture)
     stats = session.stats()
-    print(f"{ticks / options.seconds:.0f} frames a second, {game.plans} plans, {stats['late']} late; p50/p95/p99: " + ", ".join(
+    print(f"{ticks / seconds:.0f} frames a second, {game.plans} plans, {stats['late']} late; p50/p95/p99: " + ", ".join(
         f"{name} " + "/".join(f"{v / scale:.1f}" for v in stats[key]) + f" {unit}" for name, key, scale, unit in (
             ("push", "push_us", 1, "us"), ("pull", "pull_us", 1, "us"), ("hop", "hop_us", 1e3, "ms"),
             ("last push to plan", "reaction_us", 1e3, "ms"))))

@@ -34,7 +34,7 @@ extern "C" {
 #endif
 
 /* Major version in the upper 16 bits, minor in the lower. A library takes callers of its own major and of no later minor. */
-#define RTI_ABI_VERSION 0x00010000u
+#define RTI_ABI_VERSION 0x00010001u
 
 /* 0 is success, negative an error, positive "not yet". */
 typedef int32_t rti_status;
@@ -155,11 +155,16 @@ typedef struct rti_session_desc {
     const rti_pose *idle;              /* [idle_count] poses at 30 Hz, looped; or NULL */
     int32_t idle_count;
     int32_t reserved;                  /* 0 */
+    /* Since 1.1: how much of what a pass finds is done, 0 to 1. */
+    float foot_lock;                   /* of the way back to where a foot stood */
+    float push_out;                    /* of the way out of the actor's body */
+    float hands;                       /* of the way to the place that is touched */
+    float reserved_strength;           /* 0 */
 } rti_session_desc;
 
 #define RTI_SESSION_DESC_INIT \
     { (uint32_t)sizeof(rti_session_desc), RTI_ABI_VERSION, NULL, NULL, NULL, 0, 0, 0, 0, 0, RTI_FLAG_FOOT_LOCK, 0.25f, 0.4f, 2.0f, \
-      NULL, 0, 0 }
+      NULL, 0, 0, 1.0f, 1.0f, 1.0f, 0 }
 
 typedef struct rti_pull_info {
     uint32_t struct_size;
@@ -202,6 +207,9 @@ typedef struct rti_stats {
 /* The library's RTI_ABI_VERSION. Any thread. */
 RTI_API uint32_t rti_abi_version(void);
 
+/* What this library is: its version, compiler and flags; static text for a log, never NULL. Any thread. Since 1.1. */
+RTI_API const char *rti_build_info(void);
+
 /* A name such as "RTI_E_POSE"; static text, never NULL. Any thread. */
 RTI_API const char *rti_status_name(rti_status status);
 
@@ -236,6 +244,10 @@ RTI_API rti_status rti_session_warmup(rti_session *session, double timeout_s);
 /* What the two do from the next hop on; encoded on the worker. text is UTF-8, copied; NULL for none. Any thread but the frame
  * thread: it takes a lock. */
 RTI_API rti_status rti_session_set_prompt(rti_session *session, const char *text);
+
+/* Switch the last passes: RTI_FLAG_... values, all others off. From the next pull on. Any thread; neither blocks nor
+ * allocates. Since 1.1. */
+RTI_API rti_status rti_session_set_flags(rti_session *session, uint32_t flags);
 
 /* Push a person's pose at time_s. Of the actor every tick, at any rate; of the reactor once, before the first plan, to say where
  * it stands. A pose that is refused (RTI_E_POSE, RTI_E_TIME, counted) changes nothing: the last good one goes on. The push

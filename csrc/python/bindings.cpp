@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
+#include <vector>
 
 #include "../include/rtinteract.h"
 
@@ -64,18 +66,69 @@ private:
     rti_model* handle_ = nullptr;
 };
 
-struct Options {
-    std::string actor = "smpl22", reactor = "smpl22";
-    int axes = RTI_AXES_RTINTERACT;
+// An engine's own skeleton; holds what rti_skeleton_desc points to.
+class Skeleton {
+public:
+    Skeleton(std::vector<std::string> joints, std::vector<std::int32_t> parents, const Floats& translations,
+             const std::optional<Floats>& rotations, int axes, const std::optional<Floats>& basis, float metres_per_unit)
+        : joints_(std::move(joints)), parents_(std::move(parents)) {
+        const auto n = static_cast<py::ssize_t>(joints_.size());
+        const auto shaped = [&](const Floats& a, py::ssize_t rows, py::ssize_t columns, const char* name) {
+            if (a.ndim() != 2 || a.shape(0) != rows || a.shape(1) != columns)
+                throw py::value_error("skeleton." + std::string(name) + ": expected [" + std::to_string(rows) + ", " +
+                                      std::to_string(columns) + "], got " + std::string(py::str(a.attr("shape"))) +
+                                      "; give a row for each joint");
+            return std::vector<float>(a.data(), a.data() + a.size());
+        };
+        if (parents_.size() != joints_.size())
+            throw py::value_error("skeleton.parents: expected one for each of " + std::to_string(n) + " joints, got " +
+                                  std::to_string(parents_.size()) + "; -1 is the root's");
+        translations_ = shaped(translations, n, 3, "translations");
+        if (rotations) rotations_ = shaped(*rotations, n, 4, "rotations");
+        desc_.preset = nullptr;
+        desc_.joint_count = static_cast<std::int32_t>(n);
+        desc_.axes = basis ? static_cast<int>(RTI_AXES_CUSTOM) : axes;
+        desc_.metres_per_unit = metres_per_unit;
+        if (basis) {
+            const std::vector<float> rows = shaped(*basis, 3, 3, "basis");
+            std::copy(rows.begin(), rows.end(), desc_.basis);
+        }
+    }
+
+    // Valid as long as this object stays where it is.
+    rti_skeleton_desc desc() {
+        names_.clear();
+        for (const std::string& joint : joints_) names_.push_back(joint.c_str());
+        desc_.names = names_.data();
+        desc_.parents = parents_.data();
+        desc_.rest_translations = translations_.data();
+        desc_.rest_rotations = rotations_.empty() ? nullptr : rotations_.data();
+        return desc_;
+    }
+
+private:
+    std::vector<std::string> joints_;
+    std::vector<const char*> names_;
+    std::vector<std::int32_t> parents_;
+    std::vector<float> translations_, rotations_;
+    rti_skeleton_desc desc_ = RTI_SKELETON_DESC_INIT;
 };
+
+// A preset's name, or a skeleton with its own axes.
+using Who = std::variant<std::string, Skeleton>;
+
+rti_skeleton_desc desc_of(Who& who, int axes) {
+    if (Skeleton* own = std::get_if<Skeleton>(&who)) return own->desc();
+    rti_skeleton_desc desc = RTI_SKELETON_DESC_INIT;
+    desc.preset = std::get<std::string>(who).c_str();
+    desc.axes = axes;
+    return desc;
+}
 
 class Session {
 public:
-    Session(const Model* model, const Options& who, std::optional<std::string> prompt, rti_session_desc desc) {
-        rti_skeleton_desc actor = RTI_SKELETON_DESC_INIT, reactor = RTI_SKELETON_DESC_INIT;
-        actor.preset = who.actor.c_str();
-        reactor.preset = who.reactor.c_str();
-        actor.axes = reactor.axes = who.axes;
+    Session(const Model* model, const rti_skeleton_desc& actor, const rti_skeleton_desc& reactor,
+            const std::optional<std::string>& prompt, rti_session_desc desc) {
         desc.actor = &actor;
         desc.reactor = &reactor;
         desc.prompt = text_of(prompt);
@@ -94,6 +147,7 @@ public:
     void set_prompt(const std::optional<std::string>& text) const { checked(rti_session_set_prompt(handle_, text_of(text))); }
     bool ready() const { return rti_session_ready(handle_) == RTI_OK; }
     void reset() const { rti_session_reset(handle_); }
+    void set_flags(std::uint32_t flags) const { checked(rti_session_set_flags(handle_, flags)); }
 
     std::string push(double time_s, const Floats& root, const Floats& rotations, int person) const {
         if (root.size() != 3 || rotations.ndim() != 2 || rotations.shape(1) != 4)
@@ -162,9 +216,9 @@ private:
     int32_t joints_ = 0;
 };
 
-std::unique_ptr<Session> make_session(const Model* model, const std::string& actor, const std::string& reactor, int axes,
-                                      std::optional<std::string> prompt, std::uint64_t seed, int window, int horizon, int hop,
-                                      int iterations, std::uint32_t flags) {
+std::unique_ptr<Session> make_session(const Model* model, Who actor, Who reactor, int axes, std::optional<std::string> prompt,
+                                      std::uint64_t seed, int window, int horizon, int hop, int iterations, std::uint32_t flags,
+                                      float foot_lock, float push_out, float hands) {
     rti_session_desc desc = RTI_SESSION_DESC_INIT;
     desc.seed = seed;
     desc.window = window;
@@ -172,7 +226,10 @@ std::unique_ptr<Session> make_session(const Model* model, const std::string& act
     desc.hop = hop;
     desc.iterations = iterations;
     desc.flags = flags;
-    return std::make_unique<Session>(model, Options{actor, reactor, axes}, std::move(prompt), desc);
+    desc.foot_lock = foot_lock;
+    desc.push_out = push_out;
+    desc.hands = hands;
+    return std::make_unique<Session>(model, desc_of(actor, axes), desc_of(reactor, axes), prompt, desc);
 }
 
 }  // namespace
@@ -182,6 +239,11 @@ PYBIND11_MODULE(_native, m) {
     m.attr("ABI_VERSION") = rti_abi_version();
     m.attr("ACTOR") = static_cast<int>(RTI_ACTOR);
     m.attr("REACTOR") = static_cast<int>(RTI_REACTOR);
+    m.attr("FOOT_LOCK") = static_cast<int>(RTI_FLAG_FOOT_LOCK);
+    m.attr("PUSH_OUT") = static_cast<int>(RTI_FLAG_PUSH_OUT);
+    m.attr("ROOT_MOTION") = static_cast<int>(RTI_FLAG_ROOT_MOTION);
+    m.attr("HANDS") = static_cast<int>(RTI_FLAG_HANDS);
+    m.attr("BUILD") = rti_build_info();
     const auto released = py::call_guard<py::gil_scoped_release>();
     py::class_<Model>(m, "Model", "A model on a worker thread; loads in the background.")
         .def(py::init<std::optional<std::string>, std::optional<py::bytes>, const std::string&, const std::string&, int, std::uint64_t,
@@ -190,17 +252,29 @@ PYBIND11_MODULE(_native, m) {
              py::arg("precision") = "auto", py::arg("threads") = 0, py::arg("vram_limit") = 0, py::arg("prompt_bank") = py::none())
         .def("wait", &Model::wait, py::arg("timeout_s"), released, "Whether it is loaded; ValueError where that failed.")
         .def("save_prompts", &Model::save_prompts, py::arg("texts"), py::arg("path"), released, "Write a prompt bank.");
-    py::class_<Session>(m, "Session", "One pair. push from one thread, pull from one thread.")
-        .def(py::init(&make_session), py::arg("model"), py::kw_only(), py::arg("actor") = "smpl22", py::arg("reactor") = "smpl22",
+    py::class_<Skeleton>(m, "Skeleton",
+                         "An engine's own skeleton: joint names, parents (-1: the root), its T-pose as translations [J, 3] and rotations "
+                         "[J, 4] wxyz in the parents' frames. axes: 0 rtinteract, 1 unreal, 2 unity, 3 godot; or basis [3, 3] with "
+                         "metres_per_unit, rows taking the engine's vectors to +X left, +Y up, +Z forward.")
+        .def(py::init<std::vector<std::string>, std::vector<std::int32_t>, const Floats&, const std::optional<Floats>&, int,
+                      const std::optional<Floats>&, float>(),
+             py::arg("joints"), py::arg("parents"), py::arg("translations"), py::arg("rotations") = py::none(), py::kw_only(),
+             py::arg("axes") = static_cast<int>(RTI_AXES_RTINTERACT), py::arg("basis") = py::none(), py::arg("metres_per_unit") = 1.0f);
+    py::class_<Session>(m, "Session",
+                        "One pair. actor, reactor: a preset's name, in the session's axes, or a Skeleton. push from one thread, pull "
+                        "from one thread.")
+        .def(py::init(&make_session), py::arg("model"), py::kw_only(), py::arg("actor") = Who("smpl22"), py::arg("reactor") = Who("smpl22"),
              py::arg("axes") = static_cast<int>(RTI_AXES_RTINTERACT), py::arg("prompt") = py::none(), py::arg("seed") = 0,
              py::arg("window") = 0, py::arg("horizon") = 0, py::arg("hop") = 0, py::arg("iterations") = 0,
-             py::arg("flags") = static_cast<std::uint32_t>(RTI_FLAG_FOOT_LOCK))
+             py::arg("flags") = static_cast<std::uint32_t>(RTI_FLAG_FOOT_LOCK), py::arg("foot_lock") = 1.0f,
+             py::arg("push_out") = 1.0f, py::arg("hands") = 1.0f)
         .def("warmup", &Session::warmup, py::arg("timeout_s"), released, "Whether a hop was tried; ValueError where that failed.")
         .def("set_prompt", &Session::set_prompt, py::arg("text"), released)
         .def("push", &Session::push, py::arg("time_s"), py::arg("root"), py::arg("rotations"), py::arg("person") = 0,
              "root [3], rotations [J, 4] wxyz; the name of the status.")
         .def("pull", &Session::pull, py::arg("time_s"), py::arg("out") = py::none(),
              "(root [3], rotations [J, 4], information); rotations are written to ``out`` where it is given.")
+        .def("set_flags", &Session::set_flags, py::arg("flags"), "FOOT_LOCK, PUSH_OUT, ROOT_MOTION, HANDS; the others are off.")
         .def("ready", &Session::ready)
         .def("reset", &Session::reset)
         .def("stats", &Session::stats, "Counters, and (p50, p95, p99) in microseconds.")

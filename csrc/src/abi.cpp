@@ -3,12 +3,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <stdexcept>
 
+#include "descs.h"
 #include "worker.h"
 
 using namespace rti;
@@ -23,11 +22,6 @@ struct rti_session {
 };
 
 namespace {
-
-struct Failure {
-    rti_status status;
-    std::string text;
-};
 
 std::string& last_error() {
     thread_local std::string text;
@@ -61,10 +55,6 @@ rti_status guard(Body body) noexcept {
     }
 }
 
-void require(bool condition, const char* text, rti_status status = RTI_E_ARGUMENT) {
-    if (!condition) throw Failure{status, text};
-}
-
 std::size_t copy_text(const std::string& from, char* to, std::size_t capacity) noexcept {
     if (to && capacity > 0) {
         const std::size_t n = std::min(capacity - 1, from.size());
@@ -74,127 +64,28 @@ std::size_t copy_text(const std::string& from, char* to, std::size_t capacity) n
     return from.size();
 }
 
-// A caller's struct as this library knows it: fields that the caller's header lacks keep their defaults.
-template <class T>
-T read(const T& from, const T& defaults, std::size_t least, const char* name) {
-    T out = defaults;
-    if (from.struct_size < least || from.struct_size > 4096)
-        throw Failure{RTI_E_VERSION, std::string(name) + ".struct_size: expected " + std::to_string(least) + " to 4096 bytes, got " +
-                                         std::to_string(from.struct_size) + "; initialise it with the INIT macro"};
-    std::memcpy(&out, &from, std::min<std::size_t>(from.struct_size, sizeof(T)));
-    return out;
-}
-
-void check_version(std::uint32_t asked, const char* name) {
-    if (asked >> 16 != RTI_ABI_VERSION >> 16 || (asked & 0xffffu) > (RTI_ABI_VERSION & 0xffffu))
-        throw Failure{RTI_E_VERSION, std::string(name) + ".abi_version: expected major " + std::to_string(RTI_ABI_VERSION >> 16) +
-                                         " and minor up to " + std::to_string(RTI_ABI_VERSION & 0xffffu) + ", got " +
-                                         std::to_string(asked >> 16) + "." + std::to_string(asked & 0xffffu) +
-                                         "; use a library as new as the header"};
-}
-
-std::string text_of(const char* text, const char* otherwise = "") { return text ? text : otherwise; }
-
-// Enough of a .safetensors file to tell it from anything else before a thread is started for it.
-void check_container(const unsigned char* bytes, std::size_t have, std::uint64_t size) {
-    std::uint64_t header = 0;
-    for (int i = 7; have >= 9 && i >= 0; --i) header = header << 8 | bytes[i];
-    require(have >= 9 && bytes[8] == '{' && header >= 2 && header <= size - 8,
-            "model: expected a .safetensors file, got other or too few bytes; give a model of rtinteract", RTI_E_FORMAT);
-}
-
-void check_file(const char* path) {
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path, "rb"), &std::fclose);
-    if (!file) throw Failure{RTI_E_FILE, std::string(path) + ": expected a model file, got none that can be read; check the path"};
-    unsigned char bytes[9];
-    const std::size_t have = std::fread(bytes, 1, sizeof bytes, file.get());
-    std::fseek(file.get(), 0, SEEK_END);
-    const long size = std::ftell(file.get());
-    check_container(bytes, have, size < 0 ? 0 : static_cast<std::uint64_t>(size));
-}
-
-Basis basis_of(const rti_skeleton_desc& desc) {
-    static constexpr const char* kNames[] = {"rtinteract", "unreal", "unity", "godot"};
-    if (desc.axes >= RTI_AXES_RTINTERACT && desc.axes <= RTI_AXES_GODOT) return Basis::preset(kNames[desc.axes]);
-    require(desc.axes == RTI_AXES_CUSTOM, "skeleton.axes: expected an RTI_AXES_... value, got another; see rtinteract.h");
-    Basis basis;
-    std::copy_n(desc.basis, 9, basis.to_model);
-    basis.metres_per_unit = desc.metres_per_unit;
-    return basis;
-}
-
-Person person_of(const rti_skeleton_desc* from) {
-    const rti_skeleton_desc defaults = RTI_SKELETON_DESC_INIT;
-    const rti_skeleton_desc desc = from ? read(*from, defaults, sizeof(rti_skeleton_desc), "skeleton") : defaults;
-    const Basis basis = basis_of(desc);
-    SkeletonDesc skeleton;
-    std::unique_ptr<PresetSkeleton> preset;
-    if (desc.preset) {
-        preset = std::make_unique<PresetSkeleton>(desc.preset, basis);
-        skeleton = preset->desc();
-    } else {
-        skeleton.joints = desc.joint_count;
-        skeleton.names = desc.names;
-        skeleton.parents = desc.parents;
-        skeleton.rest_translations = desc.rest_translations;
-        skeleton.rest_rotations = desc.rest_rotations;
-    }
-    Person person{std::make_unique<Retarget>(skeleton, basis), {}};
-    person.names.assign(skeleton.names, skeleton.names + skeleton.joints);
-    return person;
-}
-
-void check_lengths(const rti_session_desc& d) {
-    const std::int32_t hop = d.hop ? d.hop : 4;
-    require(d.window >= 0 && d.window <= 1024 && d.window % 4 == 0, "session.window: expected 0 or a multiple of 4 up to 1024 frames");
-    require(d.horizon >= 0 && d.horizon <= kMaxHorizon && d.horizon % 4 == 0,
-            "session.horizon: expected 0 or a multiple of 4 up to 64 frames");
-    require(hop > 0 && hop <= kMaxHop && hop % 4 == 0, "session.hop: expected 0 or a multiple of 4 up to 32 frames");
-    require(d.iterations >= 0 && d.iterations <= 64, "session.iterations: expected 0 to 64");
-    const auto seconds = [](float s) { return s >= 0 && s <= 3600; };
-    require(seconds(d.blend_s) && seconds(d.settle_s) && seconds(d.idle_after_s),
-            "session.blend_s, settle_s, idle_after_s: expected 0 to 3600 seconds");
-    require(d.idle_count >= 0 && d.idle_count <= 100000 && (d.idle || d.idle_count == 0),
-            "session.idle_count: expected as many poses as session.idle holds, at most 100000");
-    require(d.flags <= 15, "session.flags: expected RTI_FLAG_... values, got an unknown one; use a library as new as the header",
-            RTI_E_VERSION);
-}
-
-ModelPose idle_pose(const rti_pose& pose, const Retarget& map) {
-    bool good = pose.joint_count == map.joints() && pose.rotations && finite(Vec3{pose.root[0], pose.root[1], pose.root[2]});
-    for (std::int32_t j = 0; good && j < pose.joint_count; ++j) {
-        const float* q = pose.rotations + 4 * j;
-        const float n2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3];
-        good = n2 > 0.98f && n2 < 1.02f;
-    }
-    ModelPose out;
-    if (good) map.to_model(pose.root, pose.rotations, out);
-    require(good && sound(out), "session.idle: expected finite poses of unit quaternions for the reactor's joints, got others",
-            RTI_E_POSE);
-    return out;
-}
-
-SessionConfig config_of(const rti_session_desc& d, const Retarget& reactor) {
-    check_lengths(d);
-    SessionConfig config;
-    config.settings = {d.seed, d.window, d.horizon, d.hop, d.iterations, text_of(d.prompt)};
-    config.policy.hop_s = (d.hop ? d.hop : 4) / kFps;
-    config.policy.blend_s = d.blend_s;
-    config.policy.settle_s = d.settle_s;
-    config.policy.idle_after_s = d.idle_after_s;
-    config.flags = d.flags;
-    for (std::int32_t i = 0; i < d.idle_count; ++i) {
-        require(d.idle[i].struct_size == sizeof(rti_pose), "session.idle: expected poses made with RTI_POSE_INIT", RTI_E_VERSION);
-        config.policy.idle.push_back(idle_pose(d.idle[i], reactor));
-    }
-    return config;
-}
+#define RTI_TEXT_OF(x) #x
+#define RTI_TEXT(x) RTI_TEXT_OF(x)
+#ifndef RTI_BUILD_FLAGS
+#  define RTI_BUILD_FLAGS "flags unknown"
+#endif
+#if defined(__clang__)
+constexpr const char* kBuildInfo = "clang " __clang_version__ ", " RTI_BUILD_FLAGS;
+#elif defined(__GNUC__)
+constexpr const char* kBuildInfo = "GCC " __VERSION__ ", " RTI_BUILD_FLAGS;
+#elif defined(_MSC_VER)
+constexpr const char* kBuildInfo = "MSVC " RTI_TEXT(_MSC_VER) ", " RTI_BUILD_FLAGS;
+#else
+constexpr const char* kBuildInfo = RTI_BUILD_FLAGS;
+#endif
 
 }  // namespace
 
 extern "C" {
 
 uint32_t rti_abi_version(void) { return RTI_ABI_VERSION; }
+
+const char* rti_build_info(void) { return kBuildInfo; }
 
 const char* rti_status_name(rti_status status) {
     switch (status) {
@@ -222,8 +113,7 @@ rti_status rti_model_load(const rti_model_desc* desc, rti_model** out) {
         require(out != nullptr, "model_load: expected out, got NULL");
         *out = nullptr;
         require(desc != nullptr, "model_load: expected desc, got NULL");
-        const rti_model_desc defaults = RTI_MODEL_DESC_INIT;
-        const rti_model_desc d = read(*desc, defaults, sizeof(rti_model_desc), "model");
+        const rti_model_desc d = read(*desc);
         check_version(d.abi_version, "model");
         require(!d.path || !d.data, "model: expected path or data, got both; leave one NULL");
         require(d.threads >= 0 && d.threads <= 1024, "model.threads: expected 0 to 1024");
@@ -286,8 +176,7 @@ rti_status rti_session_create(rti_model* model, const rti_session_desc* desc, rt
         require(out != nullptr, "session_create: expected out, got NULL");
         *out = nullptr;
         require(desc != nullptr, "session_create: expected desc, got NULL");
-        const rti_session_desc defaults = RTI_SESSION_DESC_INIT;
-        const rti_session_desc d = read(*desc, defaults, sizeof(rti_session_desc), "session");
+        const rti_session_desc d = read(*desc);
         check_version(d.abi_version, "session");
         auto maps = std::make_pair(person_of(d.actor), person_of(d.reactor ? d.reactor : d.actor));
         share_ground(*maps.first.map, *maps.second.map);
@@ -324,6 +213,15 @@ rti_status rti_session_set_prompt(rti_session* session, const char* text) {
     });
 }
 
+rti_status rti_session_set_flags(rti_session* session, uint32_t flags) {
+    return guard([&]() -> rti_status {
+        require(session != nullptr, "set_flags: expected a session, got NULL");
+        check_flags(flags);
+        session->session->set_flags(flags);
+        return RTI_OK;
+    });
+}
+
 rti_status rti_session_push_pose(rti_session* session, int32_t person, double time_s, const rti_pose* pose) {
     if (!session || !pose || (person != RTI_ACTOR && person != RTI_REACTOR)) return RTI_E_ARGUMENT;
     if (pose->struct_size < sizeof(rti_pose)) return RTI_E_VERSION;
@@ -336,8 +234,7 @@ rti_status rti_session_ready(const rti_session* session) {
 }
 
 rti_status rti_session_pull_pose(rti_session* session, double time_s, rti_pose* out, rti_pull_info* info) {
-    if (!session || !out || !out->rotations || out->joint_count != session->session->person(RTI_REACTOR).map->joints())
-        return RTI_E_ARGUMENT;
+    if (!session || !out || !out->rotations || out->joint_count != session->session->shown_joints()) return RTI_E_ARGUMENT;
     if (out->struct_size < sizeof(rti_pose) || (info && info->struct_size < sizeof(std::uint32_t))) return RTI_E_VERSION;
     return session->session->pull(time_s, *out, info);
 }

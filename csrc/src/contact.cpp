@@ -6,19 +6,18 @@
 namespace rti {
 namespace {
 
-constexpr int kHips[2] = {kLeftHip, kRightHip}, kKnees[2] = {kLeftKnee, kRightKnee}, kAnkles[2] = {kLeftAnkle, kRightAnkle};
-constexpr int kToes[2] = {kLeftFoot, kRightFoot};
-
-// A foot stands when its toes are this low and the ankle this slow; it lets go above the second speed or stretch.
+// A foot stands when its toes are this low and the ankle this slow; it lets go above the second speed or stretch. Lengths are of
+// the average body.
 constexpr float kToeHeight = 0.06f, kStandSpeed = 0.35f, kLeaveSpeed = 0.9f, kStretch = 0.12f;
 // How fast a shift dies away (1/s).
 constexpr float kRelease = 12.0f;
 
-constexpr float kTrunkRadius = 0.15f, kHeadRadius = 0.11f, kHandRadius = 0.04f;
+constexpr float kTrunkRadius = 0.15f, kHeadRadius = 0.11f, kHandRadius = 0.04f, kCrown = 0.08f;
 // A way out is taken up quickly and given back slowly (1/s), so that nobody trembles at a surface.
 constexpr float kTakeUp = 25.0f, kGiveBack = 4.0f;
 
-float share(float rate, float dt) noexcept { return 1 - std::exp(-rate * dt); }
+// How much of a way that dies away at this rate is gone after dt.
+float share(float rate, float dt) noexcept { return rate * dt / (1 + rate * dt); }
 
 struct Capsule {
     Vec3 a, b;
@@ -38,103 +37,106 @@ float depth(const Capsule& c, Vec3 centre, float radius, Vec3& out) noexcept {
     return c.radius + radius - length(away);
 }
 
-Capsule trunk(const WorldPose& p) noexcept { return {p.position[kPelvis], p.position[kNeck], kTrunkRadius}; }
-Capsule head(const WorldPose& p) noexcept {
-    return {p.position[kHead], p.position[kHead] + rotate(p.rotation[kHead], {0, 0.08f, 0}), kHeadRadius};
-}
-
-void turn(ModelPose& pose, WorldPose& world, int joint, Quat by) noexcept {
-    const Quat parent = world.rotation[kParents[static_cast<std::size_t>(joint)]];
-    world.rotation[joint] = normalize(mul(by, world.rotation[joint]));
-    pose.local[joint] = normalize(mul(conj(parent), world.rotation[joint]));
-}
-
 }  // namespace
 
-void reach(ModelPose& pose, WorldPose& world, int upper, int middle, int end, Vec3 target) noexcept {
-    const Vec3 a = world.position[upper], b = world.position[middle], c = world.position[end];
-    const float ab = length(b - a), bc = length(c - b);
-    const float want = std::clamp(length(target - a), std::fabs(ab - bc) + 1e-3f, 0.999f * (ab + bc));
-    if (ab < 1e-4f || bc < 1e-4f) return;
+// Without an angle, and with no more roots than it takes: it runs every tick that a foot stands.
+void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float* wxyz) noexcept {
+    const int upper = limb.upper, middle = limb.middle, end = limb.end;
+    const Vec3 a = placed.position[upper], b = placed.position[middle], c = placed.position[end], line = target - a;
+    const float p = limb.first, q = limb.second, unit = 0.5f / (p * q), far = length(line);
+    const float want = std::clamp(far, std::fabs(p - q) + 1e-3f, 0.999f * (p + q));
+    // Cosines and sines of the inner angle now and as it shall be, by the law of cosines.
+    const float now = std::clamp((p * p + q * q - dot(c - a, c - a)) * unit, -1.0f, 1.0f), now_sine = std::sqrt(1 - now * now);
+    const float then = (p * p + q * q - want * want) * unit, then_sine = std::sqrt(1 - then * then);
     // The limb bends in the plane it bends in already; a straight one about the joint's own side.
-    const Vec3 bend = normalize(cross(b - a, c - b), rotate(world.rotation[upper], {1, 0, 0}));
-    const auto inner = [](float p, float q, float r) noexcept {
-        return std::acos(std::clamp((p * p + q * q - r * r) / (2 * p * q), -1.0f, 1.0f));
-    };
-    const float now = std::acos(std::clamp(dot(normalize(a - b), normalize(c - b)), -1.0f, 1.0f));
-    const Quat end_rotation = world.rotation[end];
-    const Quat open = from_axis_angle(bend, now - inner(ab, bc, want));
-    const Vec3 lower = rotate(open, c - b);
-    const Quat swing = between(b + lower - a, target - a);
-    turn(pose, world, upper, swing);
-    world.position[middle] = a + rotate(swing, b - a);
-    // The middle joint turns with its parent, then by its own opening.
-    const Quat carried = mul(swing, mul(open, world.rotation[middle]));
-    world.rotation[middle] = normalize(carried);
-    pose.local[middle] = normalize(mul(conj(world.rotation[upper]), world.rotation[middle]));
-    world.position[end] = world.position[middle] + rotate(swing, lower);
-    world.rotation[end] = end_rotation;
-    pose.local[end] = normalize(mul(conj(world.rotation[middle]), end_rotation));
+    const Vec3 bend = now_sine > 1e-3f ? cross(b - a, c - b) * (2 * unit / now_sine) : rotate(placed.rotation[upper], limb.hinge);
+    const float cosine = 1 + now * then + now_sine * then_sine, open = now_sine * then - now * then_sine;
+    const float half = 1 / std::sqrt(2 * std::max(cosine, 1e-6f));
+    const Quat opening{cosine * half, bend.x * open * half, bend.y * open * half, bend.z * open * half};
+    const Vec3 lower = rotate(opening, c - b), reached = b + lower - a;
+    // The shortest turn of what it reaches into the line to the target.
+    const float both = far * length(reached), along = both + dot(reached, line);
+    if (!(along > 1e-3f * both)) return;
+    const float norm = 1 / std::sqrt(2 * both * along);
+    const Vec3 around = cross(reached, line) * norm;
+    const Quat swing{along * norm, around.x, around.y, around.z}, carried = mul(swing, opening);
+    // What lies between two of the three goes with the one above it.
+    for (int n = rig.parent[end]; n >= middle; n = rig.parent[n]) placed.rotation[n] = mul(carried, placed.rotation[n]);
+    for (int n = rig.parent[middle]; n >= upper; n = rig.parent[n]) placed.rotation[n] = mul(swing, placed.rotation[n]);
+    placed.position[middle] = a + rotate(swing, b - a);
+    placed.position[end] = placed.position[middle] + rotate(swing, lower);
+    for (const int n : {upper, middle, end}) {
+        const Quat world = placed.rotation[n];
+        rig.set(n, tidy(rig.parent[n] < 0 ? world : mul(conj(placed.rotation[rig.parent[n]]), world)), wxyz);
+    }
 }
 
-float FootLock::apply(ModelPose& pose, WorldPose& world, float dt) noexcept {
+float FootLock::apply(const Rig& rig, Placed& placed, float dt, float strength, float* wxyz) noexcept {
     float moved = 0;
     for (int side = 0; side < 2; ++side) {
         Foot& foot = feet_[side];
-        const Vec3 ankle = world.position[kAnkles[side]];
-        const float toe = world.position[kToes[side]].y;
-        const Vec3 step = ankle - foot.last;
-        const float speed = foot.known && dt > 1e-4f ? length({step.x, 0, step.z}) / dt : 0;
-        const bool fresh = !foot.known || dt <= 0;
-        foot.last = ankle;
-        foot.known = true;
-        if (fresh) continue;
-        if (foot.locked) {
-            foot.shift = foot.anchor - ankle;
-            foot.locked = toe < 2 * kToeHeight && speed < kLeaveSpeed && length(foot.shift) < kStretch;
-        } else {
-            foot.shift = foot.shift * (1 - share(kRelease, dt));
-            foot.locked = toe < kToeHeight && speed < kStandSpeed;
-            // It stands where it is shown, so locking moves nothing.
-            foot.anchor = ankle + foot.shift;
+        const Vec3 ankle = placed.position[rig.legs[side].end];
+        const float toe = dot(placed.position[rig.toes[side]], rig.up) - rig.toe_height;
+        // Pulls at one moment tell nothing of a speed: what stands then stands as it did.
+        if (!foot.known || dt > 1e-4f) {
+            const Vec3 step = rig.flat(ankle - foot.last);
+            const auto slower = [&](float speed) {
+                const float most = speed * rig.scale * dt;
+                return foot.known && dot(step, step) < most * most;
+            };
+            if (foot.locked) {
+                foot.shift = foot.anchor - ankle;
+                foot.locked = toe < 2 * kToeHeight * rig.scale && slower(kLeaveSpeed) &&
+                              dot(foot.shift, foot.shift) < kStretch * kStretch * rig.scale * rig.scale;
+            } else {
+                foot.shift = foot.shift * (1 - share(kRelease, dt));
+                foot.locked = toe < kToeHeight * rig.scale && slower(kStandSpeed);
+                // It stands where it is shown, so locking moves nothing.
+                foot.anchor = ankle + foot.shift;
+            }
+            foot.last = ankle;
+            foot.known = true;
         }
         // Height stays the motion's: heels rise while toes stand.
-        const Vec3 flat{foot.shift.x, 0, foot.shift.z};
-        if (length(flat) < 1e-4f) continue;
-        moved = std::max(moved, length(flat));
-        const Vec3 toe_way = world.position[kToes[side]] - ankle;
-        reach(pose, world, kHips[side], kKnees[side], kAnkles[side], ankle + flat);
-        world.position[kToes[side]] = world.position[kAnkles[side]] + toe_way;
+        const Vec3 flat = rig.flat(foot.shift) * strength;
+        if (!(dot(flat, flat) > 1e-8f)) continue;
+        moved = std::max(moved, dot(flat, flat));
+        reach(rig, rig.legs[side], placed, ankle + flat, wxyz);
     }
-    return moved;
+    return std::sqrt(moved);
 }
 
-float PushOut::apply(ModelPose& pose, WorldPose& world, const WorldPose& actor, float dt) noexcept {
-    const Capsule body = trunk(actor);
+Obstacle obstacle_of(const Rig& rig, const Placed& placed) noexcept {
+    const Vec3 head = placed.position[rig.head];
+    return {placed.position[rig.pelvis], placed.position[rig.neck], head,
+            head + rotate(placed.rotation[rig.head], rig.head_up) * (kCrown * rig.scale), rig.scale};
+}
+
+float PushOut::apply(const Rig& rig, Placed& placed, const Obstacle& actor, float dt, float strength, Vec3& way,
+                     float* wxyz) noexcept {
+    const Capsule body{actor.pelvis, actor.neck, kTrunkRadius * actor.scale};
+    const Capsule head{actor.head, actor.crown, kHeadRadius * actor.scale};
     float deepest = 0;
     Vec3 want;
-    for (const int joint : {kPelvis, kSpine2, kNeck}) {
+    for (const int node : {rig.pelvis, rig.chest, rig.neck}) {
         Vec3 out;
-        const float d = depth(body, world.position[joint], kTrunkRadius, out);
+        const float d = depth(body, placed.position[node], kTrunkRadius * rig.scale, out);
         if (d <= 0) continue;
         deepest = std::max(deepest, d);
         // People step aside; they are not lifted.
-        const Vec3 flat = normalize(Vec3{out.x, 0, out.z}, {0, 0, 1}) * d;
+        const Vec3 flat = normalize(rig.flat(out), normalize(rig.flat({rig.up.y, rig.up.z, rig.up.x}))) * d;
         if (dot(flat, flat) > dot(want, want)) want = flat;
     }
     way_ = way_ + (want - way_) * share(dot(want, want) > dot(way_, way_) ? kTakeUp : kGiveBack, dt);
-    if (dot(way_, way_) > 1e-8f) {
-        pose.root = pose.root + way_;
-        for (Vec3& p : world.position) p = p + way_;
-    }
-    static constexpr int kArms[2][3] = {{kLeftShoulder, kLeftElbow, kLeftWrist}, {kRightShoulder, kRightElbow, kRightWrist}};
-    for (const auto& arm : kArms)
-        for (const Capsule& part : {body, head(actor)}) {
+    way = finite(way_) && dot(way_, way_) > 1e-8f ? way_ * strength : Vec3{};
+    for (int n = 0; n < rig.nodes; ++n) placed.position[n] = placed.position[n] + way;
+    for (const Chain& arm : rig.arms)
+        for (const Capsule& part : {body, head}) {
             Vec3 out;
-            const float d = depth(part, world.position[arm[2]], kHandRadius, out);
+            const float d = depth(part, placed.position[arm.end], kHandRadius * rig.scale, out);
             if (d <= 0) continue;
             deepest = std::max(deepest, d);
-            reach(pose, world, arm[0], arm[1], arm[2], world.position[arm[2]] + out * d);
+            reach(rig, arm, placed, placed.position[arm.end] + out * (d * strength), wxyz);
         }
     return deepest;
 }

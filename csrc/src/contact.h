@@ -1,20 +1,22 @@
-// The last passes over a pose that is to be shown: planted feet stay where they stand, bodies stay out of each other.
+// The last passes over a pose that is to be shown: planted feet stay where they stand, bodies stay out of each other. They read
+// where the pose has its nodes (world, the engine's axes, m) and write the joints that they turn to the engine's rotations.
 #pragma once
 
-#include "pose.h"
+#include "rig.h"
 
 namespace rti {
 
-// Turn hip and knee (or shoulder and elbow) so that the limb's end comes to `target`, or as near as it reaches; the end keeps its
-// own orientation in the world. `world` is of `pose` and is kept true for the three joints.
-void reach(ModelPose& pose, WorldPose& world, int upper, int middle, int end, Vec3 target) noexcept;
+// Turn both bones of a limb so that its end comes to `target`, or as near as it reaches; the end keeps its own orientation in the
+// world. `placed` is kept true for the three nodes.
+void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float* wxyz) noexcept;
 
 class FootLock {
 public:
-    void reset() noexcept { *this = FootLock(); }
+    void reset() noexcept { feet_[0] = feet_[1] = {}; }
 
-    // Hold the feet that stand, `dt` seconds after the last call. Returns how far the farther foot was moved (m).
-    float apply(ModelPose& pose, WorldPose& world, float dt) noexcept;
+    // Hold the feet that stand, `dt` seconds after the last call, by `strength` (0 to 1) of their way. Returns how far the farther foot
+    // was moved (m).
+    float apply(const Rig& rig, Placed& placed, float dt, float strength, float* wxyz) noexcept;
 
 private:
     struct Foot {
@@ -27,13 +29,21 @@ private:
     Foot feet_[2];
 };
 
+// The parts of a body that others are kept out of (m).
+struct Obstacle {
+    Vec3 pelvis, neck, head, crown;
+    float scale = 1;
+};
+
+Obstacle obstacle_of(const Rig& rig, const Placed& placed) noexcept;
+
 class PushOut {
 public:
     void reset() noexcept { way_ = {}; }
 
     // Move the reactor out of the actor's trunk, and its hands out of the actor's trunk and head, `dt` seconds after the last call.
-    // Returns how deep the two would have met (m).
-    float apply(ModelPose& pose, WorldPose& world, const WorldPose& actor, float dt) noexcept;
+    // `strength` (0 to 1) is how much of that is done; `way` is how far the whole body goes. Returns how deep the two would have met (m).
+    float apply(const Rig& rig, Placed& placed, const Obstacle& actor, float dt, float strength, Vec3& way, float* wxyz) noexcept;
 
 private:
     Vec3 way_;

@@ -1,17 +1,14 @@
-// Durations of one thread, read by any: 32 buckets an octave, so a percentile is right within 3 %.
+// Durations of one thread, read by any: 16 buckets an octave, so a percentile is right within 3 %.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace rti {
-
-inline std::int64_t now_ns() noexcept {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // A counter with one writer: no locked instruction is needed to add to it.
 class Counter {
@@ -25,13 +22,11 @@ private:
 
 class Histogram {
 public:
-    void add(std::int64_t ns) noexcept {
-        const auto value = static_cast<std::uint64_t>(ns < 0 ? 0 : ns);
-        buckets_[bucket(value)].add();
-    }
+    // In any unit; below 1 counts as 1, and 2^30 or more as that.
+    void add(std::int64_t duration) noexcept { buckets_[bucket(duration)].add(); }
 
-    // Microseconds at p50, p95 and p99; zeros when nothing was added.
-    void percentiles(double out[3]) const noexcept {
+    // p50, p95 and p99 in units of which one that was added holds `scale`; zeros when nothing was added.
+    void percentiles(double scale, double out[3]) const noexcept {
         static constexpr double kAt[3] = {0.50, 0.95, 0.99};
         std::uint64_t total = 0;
         for (const Counter& b : buckets_) total += b.get();
@@ -41,7 +36,7 @@ public:
             for (std::size_t b = 0; total != 0 && b < buckets_.size(); ++b) {
                 left -= static_cast<std::int64_t>(buckets_[b].get());
                 if (left < 0) {
-                    out[i] = middle(b) * 1e-3;
+                    out[i] = middle(b) * scale;
                     break;
                 }
             }
@@ -49,23 +44,25 @@ public:
     }
 
 private:
-    static constexpr std::size_t kBits = 5, kPerOctave = 1u << kBits, kOctaves = 36;
+    static constexpr std::size_t kOctaves = 30, kPerOctave = 16, kBuckets = kOctaves * kPerOctave;
+    // A float's bits are its octave, then how far into it: the upper ones are the bucket.
+    static constexpr std::uint32_t kOne = 0x3f800000u, kShift = 23 - 4;
 
-    static std::size_t bucket(std::uint64_t v) noexcept {
-        std::size_t octave = 0;
-        while ((v >> octave) >= 2 * kPerOctave && octave + 1 < kOctaves) ++octave;
-        const auto within = static_cast<std::size_t>(v >> octave);
-        return octave * kPerOctave + (within < 2 * kPerOctave ? within : 2 * kPerOctave - 1);
+    static std::size_t bucket(std::int64_t duration) noexcept {
+        const auto value = static_cast<float>(duration < 1 ? 1 : duration);
+        std::uint32_t bits;
+        std::memcpy(&bits, &value, sizeof bits);
+        return std::min<std::size_t>((bits - kOne) >> kShift, kBuckets - 1);
     }
 
-    // Values under 2 * kPerOctave ns have a bucket each; an octave above starts at kPerOctave.
-    static double middle(std::size_t b) noexcept {
-        const std::size_t octave = b < 2 * kPerOctave ? 0 : b / kPerOctave - 1;
-        const std::size_t within = b - octave * kPerOctave;
-        return (static_cast<double>(within) + 0.5) * static_cast<double>(std::uint64_t{1} << octave);
+    static double middle(std::size_t bucket) noexcept {
+        const std::uint32_t bits = (static_cast<std::uint32_t>(bucket) << kShift) + (1u << (kShift - 1)) + kOne;
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        return static_cast<double>(value);
     }
 
-    std::array<Counter, (kOctaves + 1) * kPerOctave> buckets_{};
+    std::array<Counter, kBuckets> buckets_{};
 };
 
 }  // namespace rti

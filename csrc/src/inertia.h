@@ -5,21 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "pose.h"
+#include "lanes.h"
 
 namespace rti {
-
-// The turn between two orientations so close that sine and angle agree.
-inline Vec3 small_turn(Quat from, Quat to) noexcept {
-    const Quat d = mul(conj(from), to);
-    const float s = d.w < 0 ? -2.0f : 2.0f;
-    return {d.x * s, d.y * s, d.z * s};
-}
-
-inline Vec3 limited(Vec3 v, float most) noexcept {
-    const float n = length(v);
-    return n > most ? v * (most / n) : v;
-}
 
 class Inertia {
 public:
@@ -32,20 +20,31 @@ public:
 
     // Begin at a seam. `shown` and `shown_before` were shown `dt` seconds apart, `target` and `target_before` are the new motion at
     // the same two moments.
-    void begin(const ModelPose& shown, const ModelPose& shown_before, const ModelPose& target, const ModelPose& target_before,
-               float dt, float blend_s) noexcept {
+    void begin(const Lanes& shown, const Lanes& shown_before, const Lanes& target, const Lanes& target_before, float dt,
+               float blend_s, int packs) noexcept {
         const float rate = dt > 1e-4f ? 1 / dt : 0;
-        root_.offset = shown.root - target.root;
-        root_.rate = limited(((shown.root - shown_before.root) - (target.root - target_before.root)) * rate, kMaxSpeed);
-        // A quintic from rest over its span runs at 1.875 times its mean speed at most.
-        float span = std::max(blend_s, 1.875f * length(root_.offset) / kSpeed);
-        for (int j = 0; j < kJoints; ++j) {
-            turn_[j].offset = log(mul(conj(target.local[j]), shown.local[j]));
-            turn_[j].rate = limited((small_turn(shown_before.local[j], shown.local[j]) -
-                                     small_turn(target_before.local[j], target.local[j])) * rate, kMaxTurn);
-            span = std::max(span, 1.875f * length(turn_[j].offset) / kTurn);
+        root_offset_ = shown.root - target.root;
+        root_rate_ = limited(((shown.root - shown_before.root) - (target.root - target_before.root)) * rate, kMaxSpeed);
+        float farthest[kPack] = {};
+        for (int i = 0; i < packs; ++i) {
+            turn_[i].offset = way_between(target.pack[i], shown.pack[i]);
+            const Turns was = way_between(shown_before.pack[i], shown.pack[i]), will = way_between(target_before.pack[i], target.pack[i]);
+            Turns speed;
+            float n2[kPack];
+            squares(turn_[i].offset, n2);
+            // A vector of 4 tan(angle / 4) grows this much faster than the angle.
+            for (int k = 0; k < kPack; ++k) {
+                const float grows = rate * (1 + n2[k] / 16);
+                speed.x[k] = (was.x[k] - will.x[k]) * grows;
+                speed.y[k] = (was.y[k] - will.y[k]) * grows;
+                speed.z[k] = (was.z[k] - will.z[k]) * grows;
+                farthest[k] = n2[k] > farthest[k] ? n2[k] : farthest[k];
+            }
+            turn_[i].rate = limited(speed, kMaxTurn);
         }
-        span_ = std::min(span, kLongest_s);
+        // A quintic from rest over its span runs at 1.875 times its mean speed at most.
+        const float turn = std::sqrt(*std::max_element(farthest, farthest + kPack));
+        span_ = std::min(std::max({blend_s, 1.875f * length(root_offset_) / kSpeed, 1.875f * turn / kTurn}), kLongest_s);
         at_ = 0;
         active_ = span_ > 1e-4f;
     }
@@ -54,7 +53,7 @@ public:
     bool active() const noexcept { return active_; }
 
     // Move the pose of the new motion, `dt` seconds after the last call, to what is to be shown.
-    void apply(ModelPose& pose, float dt) noexcept {
+    void apply(Lanes& pose, float dt, int packs) noexcept {
         if (!active_) return;
         at_ += dt;
         const float s = at_ / span_;
@@ -66,19 +65,17 @@ public:
         const float s2 = s * s, s3 = s2 * s;
         const float keep = 1 - s3 * (10 - s * (15 - 6 * s));
         const float drift = span_ * (s - s3 * (6 - s * (8 - 3 * s)));
-        pose.root = pose.root + root_.offset * keep + root_.rate * drift;
-        for (int j = 0; j < kJoints; ++j)
-            pose.local[j] = mul(pose.local[j], exp(turn_[j].offset * keep + turn_[j].rate * drift));
+        pose.root = pose.root + root_offset_ * keep + root_rate_ * drift;
+        for (int i = 0; i < packs; ++i) turn(pose.pack[i], turn_[i].offset, keep, turn_[i].rate, drift);
     }
 
 private:
-    struct Decay {
-        Vec3 offset, rate;
-    };
-
-    Decay root_, turn_[kJoints];
-    float span_ = 0, at_ = 0;
     bool active_ = false;
+    float span_ = 0, at_ = 0;
+    Vec3 root_offset_, root_rate_;
+    struct Decay {
+        Turns offset, rate;
+    } turn_[kMaxPacks];
 };
 
 }  // namespace rti

@@ -56,6 +56,12 @@ inline Quat normalize(Quat q) noexcept {
     return {q.w * s, q.x * s, q.y * s, q.z * s};
 }
 
+// Back to unit length from near it, without a root.
+inline Quat tidy(Quat q) noexcept {
+    const float s = 1.5f - 0.5f * dot(q, q);
+    return {q.w * s, q.x * s, q.y * s, q.z * s};
+}
+
 inline bool finite(Quat q) noexcept {
     return std::isfinite(q.w) && std::isfinite(q.x) && std::isfinite(q.y) && std::isfinite(q.z);
 }

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <initializer_list>
 #include <iterator>
 #include <stdexcept>
 
@@ -65,25 +64,18 @@ Limb average_limb(const int (&chain)[3]) {
     return {length(tables::average_body.offsets[chain[1]]), length(tables::average_body.offsets[chain[2]])};
 }
 
-// Back to unit length from near it, without a root.
-Quat tidy(Quat q) {
-    const float s = 1.5f - 0.5f * dot(q, q);
-    return {q.w * s, q.x * s, q.y * s, q.z * s};
-}
-
 float smooth(float x) { return x * x * (3 - 2 * x); }
 
 }  // namespace
 
 Retarget::Retarget(const SkeletonDesc& skeleton, const Basis& basis) : basis_(basis) {
     const RestPose rest = checked(skeleton, basis);
-    rest_.resize(4 * rest.rotations.size());
-    for (std::size_t j = 0; j < rest.rotations.size(); ++j) basis.rotation_from_model(rest.rotations[j], rest_.data() + 4 * j);
     for (std::size_t k = 0; k < 9; ++k) turned_[k] = basis.to_model[k] * basis.handedness();
     set_nodes(rest, roles_of(rest.names));
     set_trunk();
     set_gaps();
     set_sizes();
+    set_rig(rest);
 }
 
 const Body& Retarget::body() const noexcept { return tables::average_body; }
@@ -105,22 +97,24 @@ void Retarget::set_nodes(const RestPose& rest, const Roles& roles) {
         nodes_.push_back({static_cast<std::int32_t>(j), p < 0 ? -1 : node[size(p)], plays ? static_cast<std::int32_t>(role) : -1,
                           -1, -1, 0, rest.offsets[j], turns[j]});
     }
-    if (nodes_.size() > kMaxNodes) {
+    if (nodes_.size() > size(kMaxNodes)) {
         refuse("expected at most " + std::to_string(kMaxNodes) + " joints from the root to head, hands and feet, got " +
                std::to_string(nodes_.size()) + "; leave out chains that only follow");
     }
-    const auto above = [&](std::initializer_list<int> ends) {
-        std::vector<std::int32_t> path;
-        for (const int role : ends) {
-            for (std::int32_t n = node_of(role); n >= 0; n = nodes_[size(n)].parent) path.push_back(n);
-        }
-        std::sort(path.begin(), path.end());
-        path.erase(std::unique(path.begin(), path.end()), path.end());
-        return path;
-    };
-    to_hips_ = above({kPelvis, kLeftHip, kRightHip});
-    to_ankles_ = above({kPelvis, kLeftAnkle, kRightAnkle});
+    to_hips_ = down_to({kPelvis, kLeftHip, kRightHip});
+    to_ankles_ = down_to({kPelvis, kLeftAnkle, kRightAnkle});
     for (std::size_t n = 0; n < nodes_.size(); ++n) all_.push_back(static_cast<std::int32_t>(n));
+}
+
+// The nodes down to these roles, where the skeleton has them; parents first.
+std::vector<std::int32_t> Retarget::down_to(std::initializer_list<int> roles) const {
+    std::vector<std::int32_t> path;
+    for (const int role : roles) {
+        for (std::int32_t n = node_of(role); n >= 0; n = nodes_[size(n)].parent) path.push_back(n);
+    }
+    std::sort(path.begin(), path.end());
+    path.erase(std::unique(path.begin(), path.end()), path.end());
+    return path;
 }
 
 void Retarget::set_trunk() {
@@ -168,8 +162,8 @@ void Retarget::set_sizes() {
         const auto& leg = kSides[side];
         const auto& arm = kArms[side];
         legs_[side] = {length(at(rest, leg[1]) - at(rest, leg[0])), length(at(rest, leg[2]) - at(rest, leg[1]))};
-        const Limb limb{length(at(rest, arm[1]) - at(rest, arm[0])), length(at(rest, arm[2]) - at(rest, arm[1]))};
-        if (std::min({legs_[side].upper, legs_[side].lower, limb.upper, limb.lower}) < kShortest) {
+        arms_[side] = {length(at(rest, arm[1]) - at(rest, arm[0])), length(at(rest, arm[2]) - at(rest, arm[1]))};
+        if (std::min({legs_[side].upper, legs_[side].lower, arms_[side].upper, arms_[side].lower}) < kShortest) {
             refuse("expected arms and legs of bones longer than a millimetre, got a shorter one; check the rest translations and "
                    "the unit");
         }
@@ -192,17 +186,70 @@ void Retarget::set_sizes() {
     }
 }
 
+void Retarget::set_rig(const RestPose& rest) {
+    Rig& rig = rig_;
+    rig.joints = static_cast<int>(rest.names.size());
+    rig.nodes = static_cast<int>(nodes_.size());
+    rig.packs = (rig.nodes + kPack - 1) / kPack;
+    rig.metres_per_unit = basis_.metres_per_unit;
+    rig.scale = scale_;
+    rig.up = basis_.out({0, 1, 0});
+    const auto node = [this](int role) { return static_cast<std::int8_t>(node_of(role)); };
+    const auto either = [this, &node](std::initializer_list<int> roles) {
+        for (const int role : roles)
+            if (node_of(role) >= 0) return node(role);
+        return node(kPelvis);
+    };
+    rig.pelvis = node(kPelvis);
+    rig.chest = either({kSpine2, kSpine3, kSpine1});
+    rig.head = node(kHead);
+    rig.neck = either({kNeck, kHead});
+    rig.joint_of[0] = 0;
+    rig.rest.resize(4 * rest.rotations.size());
+    for (std::size_t j = 0; j < rest.rotations.size(); ++j) {
+        basis_.rotation_from_model(rest.rotations[j], rig.rest.data() + 4 * j);
+        if (std::none_of(nodes_.begin(), nodes_.end(), [j](const Node& n) { return size(n.joint) == j; }))
+            rig.still.push_back(static_cast<std::int32_t>(j));
+    }
+    for (const std::int32_t n : all_) {
+        rig.all[n] = static_cast<std::int8_t>(n);
+        rig.joint_of[n] = static_cast<std::int16_t>(nodes_[size(n)].joint);
+        rig.parent[n] = static_cast<std::int8_t>(nodes_[size(n)].parent);
+        rig.offset[n] = basis_.out(nodes_[size(n)].offset);
+    }
+    // An axis that bones turn about: as rotations, not as vectors.
+    const auto own_axis = [&](int role, Vec3 axis) {
+        const Vec3 v = rotate(conj(nodes_[size(node_of(role))].turn), axis);
+        const Quat q = to_engine({0, v.x, v.y, v.z});
+        return Vec3{q.x, q.y, q.z};
+    };
+    for (int side = 0; side < 2; ++side) {
+        const auto &leg = kSides[side], &arm = kArms[side];
+        const int toe = side == 0 ? kLeftFoot : kRightFoot;
+        rig.legs[side] = {node(leg[0]), node(leg[1]), node(leg[2]), own_axis(leg[0], {1, 0, 0}), legs_[side].upper, legs_[side].lower};
+        rig.arms[side] = {node(arm[0]), node(arm[1]), node(arm[2]), own_axis(arm[0], {0, side == 0 ? -1.0f : 1.0f, 0}),
+                          arms_[side].upper, arms_[side].lower};
+        rig.toes[side] = either({toe, leg[2]});
+    }
+    if (node_of(kLeftFoot) < 0) rig.toe_height = -tables::average_body.offsets[kLeftFoot].y * scale_;
+    const Node& pelvis = nodes_[size(node_of(kPelvis))];
+    rig.pelvis_turn = to_engine(pelvis.turn);
+    if (pelvis.parent >= 0) rig.above = to_engine(nodes_[size(pelvis.parent)].turn);
+    rig.head_up = basis_.out(rotate(conj(nodes_[size(node_of(kHead))].turn), {0, 1, 0}));
+    for (const std::int32_t n : down_to({kPelvis, kLeftKnee, kRightKnee, kLeftAnkle, kRightAnkle, kLeftFoot, kRightFoot}))
+        rig.feet[rig.feet_nodes++] = static_cast<std::int8_t>(n);
+}
+
 Quat Retarget::read(const float* q) const noexcept {
     const float* m = turned_;
     return normalize(Quat{q[0], m[0] * q[1] + m[1] * q[2] + m[2] * q[3], m[3] * q[1] + m[4] * q[2] + m[5] * q[3],
                           m[6] * q[1] + m[7] * q[2] + m[8] * q[3]});
 }
 
-void Retarget::write(Quat q, float* out) const noexcept {
+Quat Retarget::to_engine(Quat q) const noexcept {
     const float* m = turned_;
-    const Quat e = tidy({q.w, m[0] * q.x + m[3] * q.y + m[6] * q.z, m[1] * q.x + m[4] * q.y + m[7] * q.z,
-                         m[2] * q.x + m[5] * q.y + m[8] * q.z});
-    std::memcpy(out, &e, sizeof e);
+    return tidy({q.w, m[0] * q.x + m[3] * q.y + m[6] * q.z, m[1] * q.x + m[4] * q.y + m[7] * q.z,
+                 m[2] * q.x + m[5] * q.y + m[8] * q.z});
 }
 
 // Positions of these nodes, parents first, for the rotations there, with the pelvis at that place.
@@ -222,10 +269,11 @@ void Retarget::turn(const float* local_wxyz, Placed& out) const noexcept {
     }
 }
 
-void Retarget::write_local(std::int32_t node, const Placed& placed, float* local_wxyz) const noexcept {
+// A node's rotation in its parent's frame, in the engine's axes.
+Quat Retarget::local(std::int32_t node, const Placed& placed) const noexcept {
     const Node& n = nodes_[size(node)];
     const Quat world = placed.rotation[node];
-    write(n.parent < 0 ? world : mul(conj(placed.rotation[n.parent]), world), local_wxyz + 4 * n.joint);
+    return to_engine(n.parent < 0 ? world : mul(conj(placed.rotation[n.parent]), world));
 }
 
 void Retarget::to_model(const float* root_xyz, const float* local_wxyz, ModelPose& out) const noexcept {
@@ -257,6 +305,13 @@ void Retarget::to_model(const float* root_xyz, const float* local_wxyz, ModelPos
 }
 
 void Retarget::from_model(const ModelPose& pose, float* root_xyz, float* local_wxyz) const noexcept {
+    Lanes lanes;
+    to_lanes(pose, lanes);
+    rig_.write(lanes, local_wxyz);
+    rig_.write_root(lanes.root, root_xyz);
+}
+
+void Retarget::to_lanes(const ModelPose& pose, Lanes& out) const noexcept {
     Quat turns[kJoints];
     turns[0] = tidy(pose.local[0]);
     for (int j = 1; j < kJoints; ++j) turns[j] = tidy(mul(turns[kParents[size(j)]], pose.local[j]));
@@ -280,11 +335,10 @@ void Retarget::from_model(const ModelPose& pose, float* root_xyz, float* local_w
         else if (node.parent >= 0) away[n] = away[node.parent];
         placed.rotation[n] = mul(away[n], node.turn);
     }
-    std::memcpy(local_wxyz, rest_.data(), rest_.size() * sizeof(float));
-    for (const std::int32_t n : all_) write_local(n, placed, local_wxyz);
+    for (const std::int32_t n : all_) out.set(n, local(n, placed));
     stand({}, to_hips_, placed);
     const Vec3 there{middle.x * ground_, (middle.y - average_drop_) * scale_ + drop_, middle.z * ground_};
-    basis_.vector_from_model(there - middle_of_hips(placed), root_xyz);
+    out.root = basis_.out(there - middle_of_hips(placed));
 }
 
 // Where a wrist belongs beside this body as it stands in the engine, `they`, and how strongly (0 to 1), from where it is beside
@@ -308,7 +362,7 @@ Vec3 Retarget::beside(Vec3 wrist, const WorldPose& theirs, const Placed& they, f
 }
 
 void Retarget::reach(const ModelPose& own, const ModelPose& partner, const Retarget& partner_map, const float* partner_root,
-                     const float* partner_local, const float* root_xyz, float* local_wxyz) const noexcept {
+                     const float* partner_local, const float* root_xyz, float strength, float* local_wxyz) const noexcept {
     WorldPose mine, theirs;
     forward(own, tables::average_body, mine);
     forward(partner, tables::average_body, theirs);
@@ -325,14 +379,14 @@ void Retarget::reach(const ModelPose& own, const ModelPose& partner, const Retar
         const Vec3 from = at(me, arm[0]), elbow = at(me, arm[1]), hand = at(me, arm[2]);
         const Quat away = mul(me.rotation[node_of(arm[0])], conj(nodes_[size(node_of(arm[0]))].turn));
         // A straight arm bends its elbow so that the hand comes forward.
-        const LimbTurns turn = reaching(elbow - from, hand - elbow, lerp(hand, wanted, weight) - from,
+        const LimbTurns turn = reaching(elbow - from, hand - elbow, lerp(hand, wanted, weight * strength) - from,
                                         rotate(away, {0, side == 0 ? -1.0f : 1.0f, 0}));
         std::int32_t n = nodes_[size(node_of(arm[2]))].parent;
         for (const int k : {1, 0}) {
             const std::int32_t above = nodes_[size(node_of(arm[k]))].parent;
             for (; n > above; n = nodes_[size(n)].parent) me.rotation[n] = mul(k == 1 ? turn.lower : turn.upper, me.rotation[n]);
         }
-        for (const int role : arm) write_local(node_of(role), me, local_wxyz);
+        for (const int role : arm) rig_.set(node_of(role), local(node_of(role), me), local_wxyz);
     }
 }
 

@@ -9,13 +9,15 @@
 #include <memory>
 #include <vector>
 
+#include "machine.h"
+
 namespace rti {
 
 // One pose as it was pushed: root [3], then rotations [J][4], in the engine's axes.
 struct Sample {
     double time = 0;
     std::uint64_t epoch = 0;
-    std::int64_t pushed_ns = 0;
+    std::int64_t pushed = 0;  // by now_ticks()
     std::vector<float> values;
 };
 
@@ -23,30 +25,26 @@ struct Sample {
 // is made of atomic words, because a reader may look at a slot while it is overwritten and must then be able to tell.
 class PoseRing {
 public:
-    // `floats` a sample; `capacity` slots, a power of two.
-    PoseRing(std::size_t floats, std::size_t capacity)
-        : floats_(floats), words_(kHead + (floats + 1) / 2), mask_(capacity - 1),
+    // `capacity` slots, a power of two.
+    PoseRing(std::size_t joints, std::size_t capacity)
+        : words_(kPlace + 2 * joints), mask_(capacity - 1),
           slots_(std::make_unique<std::atomic<std::uint64_t>[]>(capacity * words_)) {
         for (std::size_t i = 0; i < capacity * words_; ++i) slots_[i].store(0, std::memory_order_relaxed);
     }
 
-    std::size_t floats() const noexcept { return floats_; }
+    // Begin to fetch the slot of the next push.
+    void prepare() const noexcept { fetch(at(written_.load(std::memory_order_relaxed)), words_ * sizeof(std::uint64_t)); }
 
-    void push(double time, std::uint64_t epoch, std::int64_t now_ns, const float* root, const float* rotations) noexcept {
+    void push(double time, std::uint64_t epoch, std::int64_t now, const float* root, const float* rotations) noexcept {
         const std::uint64_t index = written_.load(std::memory_order_relaxed);
         std::atomic<std::uint64_t>* slot = at(index);
         slot[0].store(2 * index + 1, std::memory_order_relaxed);
-        put(slot[1], time);
+        put(slot[1], &time);
         slot[2].store(epoch, std::memory_order_release);
-        put(slot[3], now_ns);
-        float pair[2] = {root[0], root[1]};
-        put(slot[kHead], pair);
-        // From here on a word holds two floats that straddle root and rotations by one.
-        for (std::size_t i = 2; i < floats_; i += 2) {
-            pair[0] = i == 2 ? root[2] : rotations[i - 3];
-            pair[1] = i + 1 < floats_ ? rotations[i - 2] : 0.0f;
-            put(slot[kHead + i / 2], pair);
-        }
+        put(slot[3], &now);
+        const float there[4] = {root[0], root[1], root[2], 0};
+        for (std::size_t i = 0; i < 2; ++i) put(slot[kHead + i], there + 2 * i);
+        for (std::size_t i = 0; i < words_ - kPlace; ++i) put(slot[kPlace + i], rotations + 2 * i);
         slot[0].store(2 * index + 2, std::memory_order_release);
         written_.store(index + 1, std::memory_order_release);
     }
@@ -78,46 +76,45 @@ public:
     std::uint64_t written() const noexcept { return written_.load(std::memory_order_acquire); }
 
 private:
-    static constexpr std::size_t kHead = 4;  // sequence, time, epoch, moment of the push
+    // Sequence, time, epoch and moment of the push; the root in two words; then two floats of the rotations in each.
+    static constexpr std::size_t kHead = 4, kPlace = 6;
 
     std::atomic<std::uint64_t>* at(std::uint64_t index) const noexcept {
         return &slots_[static_cast<std::size_t>(index & mask_) * words_];
     }
 
     // Release and acquire on every word stand in for fences, which thread sanitizers do not follow.
-    template <class T>
-    static void put(std::atomic<std::uint64_t>& word, const T& value) noexcept {
-        std::uint64_t bits = 0;
-        std::memcpy(&bits, &value, sizeof value);
+    static void put(std::atomic<std::uint64_t>& word, const void* eight_bytes) noexcept {
+        std::uint64_t bits;
+        std::memcpy(&bits, eight_bytes, sizeof bits);
         word.store(bits, std::memory_order_release);
     }
 
-    template <class T>
-    static void get(const std::atomic<std::uint64_t>& word, T& value) noexcept {
+    static void get(const std::atomic<std::uint64_t>& word, void* eight_bytes) noexcept {
         const std::uint64_t bits = word.load(std::memory_order_acquire);
-        std::memcpy(&value, &bits, sizeof value);
+        std::memcpy(eight_bytes, &bits, sizeof bits);
     }
 
     bool copy(std::uint64_t index, Sample& out) const noexcept {
         const std::atomic<std::uint64_t>* slot = at(index);
         const std::uint64_t want = 2 * index + 2;
         if (slot[0].load(std::memory_order_acquire) != want) return false;
-        get(slot[1], out.time);
+        get(slot[1], &out.time);
         out.epoch = slot[2].load(std::memory_order_acquire);
-        get(slot[3], out.pushed_ns);
-        for (std::size_t i = 0; i < floats_; i += 2) {
-            float pair[2];
-            get(slot[kHead + i / 2], pair);
-            std::memcpy(out.values.data() + i, pair, std::min<std::size_t>(2, floats_ - i) * sizeof(float));
-        }
+        get(slot[3], &out.pushed);
+        float there[4];
+        for (std::size_t i = 0; i < 2; ++i) get(slot[kHead + i], there + 2 * i);
+        std::copy_n(there, 3, out.values.data());
+        for (std::size_t i = 0; i < words_ - kPlace; ++i) get(slot[kPlace + i], out.values.data() + 3 + 2 * i);
         return slot[0].load(std::memory_order_relaxed) == want;
     }
 
-    const std::size_t floats_, words_;
+    // All that a push needs, in one line.
+    alignas(kLine) const std::size_t words_;
     const std::uint64_t mask_;
     std::unique_ptr<std::atomic<std::uint64_t>[]> slots_;
-    alignas(64) std::atomic<std::uint64_t> written_{0};
-    alignas(64) std::uint64_t read_ = 0;
+    std::atomic<std::uint64_t> written_{0};
+    alignas(kLine) std::uint64_t read_ = 0;
 };
 
 }  // namespace rti

@@ -14,8 +14,15 @@ constexpr float kShort = 0.98f, kLong = 1.02f;
 
 bool unit(const float* q, int count) noexcept {
     bool ok = true;
-    // NaN fails both comparisons, infinity the second.
-    for (int j = 0; j < count; ++j, q += 4) {
+    int j = 0;
+    for (; j + kPack <= count; j += kPack, q += 4 * kPack) {
+        float n2[kPack];
+        for (int k = 0; k < kPack; ++k)
+            n2[k] = q[4 * k] * q[4 * k] + q[4 * k + 1] * q[4 * k + 1] + q[4 * k + 2] * q[4 * k + 2] + q[4 * k + 3] * q[4 * k + 3];
+        // NaN fails both comparisons, infinity the second.
+        for (int k = 0; k < kPack; ++k) ok &= n2[k] > kShort && n2[k] < kLong;
+    }
+    for (; j < count; ++j, q += 4) {
         const float n2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3];
         ok &= n2 > kShort && n2 < kLong;
     }
@@ -26,9 +33,10 @@ bool unit(const float* q, int count) noexcept {
 
 Session::Session(std::uint64_t id, Person actor, Person reactor, SessionConfig config)
     : id_(id), actor_(std::move(actor)), reactor_(std::move(reactor)), config_(std::move(config)),
-      pushed_poses_(3 + 4 * static_cast<std::size_t>(actor_.map->joints()), kRing),
-      placed_poses_(3 + 4 * static_cast<std::size_t>(reactor_.map->joints()), 4), timeline_(config_.policy) {
-    seen_.values.resize(std::max(pushed_poses_.floats(), placed_poses_.floats()));
+      pushed_poses_(static_cast<std::size_t>(actor_.map->joints()), kRing),
+      placed_poses_(static_cast<std::size_t>(reactor_.map->joints()), 4),
+      joints_{actor_.map->joints(), reactor_.map->joints()}, flags_(config_.flags), strength_(config_.strength), timeline_(config_.policy, *reactor_.map) {
+    seen_.values.resize(3 + 4 * static_cast<std::size_t>(std::max(joints_[RTI_ACTOR], joints_[RTI_REACTOR])));
     popped_.values.resize(seen_.values.size());
     hop_.session = id_;
 }
@@ -40,8 +48,10 @@ rti_status Session::refuse(Counter& counter, const char* text, rti_status status
 }
 
 rti_status Session::push(std::int32_t person, double time_s, const rti_pose& pose) noexcept {
-    const std::int64_t began = now_ns();
-    if (pose.joint_count != this->person(person).map->joints())
+    const std::int64_t began = now_ticks();
+    PoseRing& ring = person == RTI_ACTOR ? pushed_poses_ : placed_poses_;
+    ring.prepare();
+    if (pose.joint_count != joints_[person])
         return refuse(rejected_poses_, "push_pose: pose->joint_count: expected the session's joint count (rti_session_joint_count), "
                       "got another; push poses of the skeleton the session was made with", RTI_E_POSE);
     if (!finite(Vec3{pose.root[0], pose.root[1], pose.root[2]}) || !unit(pose.rotations, pose.joint_count))
@@ -57,18 +67,23 @@ rti_status Session::push(std::int32_t person, double time_s, const rti_pose& pos
                       "push each tick once, in order", RTI_E_TIME);
     push_any_[person] = true;
     push_time_[person] = time_s;
-    (person == RTI_ACTOR ? pushed_poses_ : placed_poses_).push(time_s, epoch, began, pose.root, pose.rotations);
+    ring.push(time_s, epoch, began, pose.root, pose.rotations);
     pushed_.add();
-    push_ns_.add(now_ns() - began);
+    push_ticks_.add(now_ticks() - began);
     return RTI_OK;
 }
 
-bool Session::to_model(const Retarget& map, Sample& sample, ModelPose& out) noexcept {
+// Rotations of unit length, from near it as push() lets them through.
+void Session::mend(Sample& sample, int joints) noexcept {
     float* q = sample.values.data() + 3;
-    for (int j = 0; j < map.joints(); ++j, q += 4) {
+    for (int j = 0; j < joints; ++j, q += 4) {
         const float s = 1 / std::sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
         for (int k = 0; k < 4; ++k) q[k] *= s;
     }
+}
+
+bool Session::to_model(const Retarget& map, Sample& sample, ModelPose& out) noexcept {
+    mend(sample, map.joints());
     map.to_model(sample.values.data(), sample.values.data() + 3, out);
     return sound(out);
 }
@@ -76,6 +91,12 @@ bool Session::to_model(const Retarget& map, Sample& sample, ModelPose& out) noex
 void Session::refresh() noexcept {
     const Plan* plan = plans_.take();
     const std::uint64_t epoch = epoch_.load(std::memory_order_acquire);
+    const std::uint32_t flags = flags_.load(std::memory_order_relaxed), on = flags & ~pull_flags_;
+    pull_flags_ = flags;
+    // What a pass remembers of the time before it was switched off is no longer true.
+    if (on & RTI_FLAG_FOOT_LOCK) feet_.reset();
+    if (on & RTI_FLAG_PUSH_OUT) push_out_.reset();
+    if (on & RTI_FLAG_ROOT_MOTION) has_root_ = false;
     if (epoch != pull_epoch_) {
         pull_epoch_ = epoch;
         timeline_.reset();
@@ -94,70 +115,94 @@ void Session::refresh() noexcept {
     }
 }
 
-bool Session::see_actor(ModelPose& out) noexcept {
-    return (config_.flags & (RTI_FLAG_PUSH_OUT | RTI_FLAG_HANDS)) && pushed_poses_.newest(seen_) && seen_.epoch == pull_epoch_ &&
-           to_model(*actor_.map, seen_, out);
+bool Session::see_actor() noexcept {
+    if (!pushed_poses_.newest(seen_) || seen_.epoch != pull_epoch_) return false;
+    mend(seen_, joints_[RTI_ACTOR]);
+    return true;
 }
 
-void Session::pass(ModelPose& pose, double time_s, const ModelPose* actor, rti_pull_info& info) noexcept {
-    if (!(config_.flags & (RTI_FLAG_FOOT_LOCK | RTI_FLAG_PUSH_OUT))) return;
-    const auto dt = static_cast<float>(std::clamp(time_s - pull_time_, 0.0, 0.25));
-    WorldPose world, other;
-    forward(pose, reactor_.map->body(), world);
-    if ((config_.flags & RTI_FLAG_PUSH_OUT) && actor) {
-        forward(*actor, actor_.map->body(), other);
-        info.penetration = push_out_.apply(pose, world, other, dt);
+void Session::push_out(const Lanes& lanes, float dt, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
+    const Rig &own = timeline_.rig(), &other = actor_.map->rig();
+    const Basis &here = reactor_.map->basis(), &there = actor_.map->basis();
+    for (int n = 0; n < other.nodes; ++n) {
+        const float* q = seen_.values.data() + 3 + 4 * other.joint_of[n];
+        actor_lanes_.set(n, {q[0], q[1], q[2], q[3]});
     }
-    if (config_.flags & RTI_FLAG_FOOT_LOCK) info.foot_slide = feet_.apply(pose, world, dt);
+    const float* at = seen_.values.data();
+    actor_lanes_.root = Vec3{at[0], at[1], at[2]} * there.metres_per_unit;
+    other.stand(actor_lanes_, other.all, other.nodes, actor_placed_);
+    Obstacle obstacle = obstacle_of(other, actor_placed_);
+    for (Vec3* p : {&obstacle.pelvis, &obstacle.neck, &obstacle.head, &obstacle.crown}) *p = here.out(there.in(*p));
+    own.stand(lanes, own.all, own.nodes, placed_);
+    Vec3 way;
+    info.penetration = push_out_.apply(own, placed_, obstacle, dt, strength_.push_out, way, wxyz);
+    root = root + way;
 }
 
-void Session::extract_root(ModelPose& pose, rti_pull_info& info) noexcept {
-    const Quat heading = yaw_of(pose.local[0]);
-    const Vec3 root = pose.root;
+void Session::pass(const Lanes& lanes, double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
+    const Rig& rig = timeline_.rig();
+    const auto dt = static_cast<float>(std::clamp(time_s - pull_time_, 0.0, 0.25));
+    if (pull_flags_ & RTI_FLAG_PUSH_OUT && see_actor()) push_out(lanes, dt, root, wxyz, info);
+    else if (pull_flags_ & RTI_FLAG_FOOT_LOCK) rig.stand(lanes, rig.feet, rig.feet_nodes, placed_);
+    if (pull_flags_ & RTI_FLAG_FOOT_LOCK) info.foot_slide = feet_.apply(rig, placed_, dt, strength_.foot_lock, wxyz);
+}
+
+// Hands are found in the world, on the average body.
+void Session::hands(const float* root, float* wxyz) noexcept {
+    ModelPose own, actor;
+    reactor_.map->to_model(root, wxyz, own);
+    if (see_actor() && to_model(*actor_.map, seen_, actor) && sound(own))
+        reactor_.map->reach(own, actor, *actor_.map, seen_.values.data(), seen_.values.data() + 3, root, strength_.hands, wxyz);
+}
+
+// The engine is told the root's way and turn, and shown the pose over the origin, facing ahead.
+void Session::extract_root(const Lanes& lanes, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
+    const Rig& rig = timeline_.rig();
+    const Quat pelvis = lanes.get(rig.pelvis), heading = rig.heading(pelvis);
     if (has_root_) {
-        const Vec3 way = rotate(conj(heading_), {root.x - root_.x, 0, root.z - root_.z});
-        reactor_.map->basis().vector_from_model(way, info.root_delta);
-        reactor_.map->basis().rotation_from_model(mul(conj(heading_), heading), info.root_turn);
+        rig.write_root(rotate(conj(heading_), rig.flat(root - root_)), info.root_delta);
+        const Quat turn = mul(conj(heading_), heading);
+        std::memcpy(info.root_turn, &turn, sizeof turn);
     }
     has_root_ = true;
     root_ = root;
     heading_ = heading;
-    pose.root = {0, root.y, 0};
-    pose.local[0] = mul(conj(heading), pose.local[0]);
+    root = rig.up * dot(rig.up, root);
+    rig.set(rig.pelvis, rig.turned_pelvis(pelvis, conj(heading)), wxyz);
 }
 
 rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* info) noexcept {
-    const std::int64_t began = now_ns();
+    const std::int64_t began = now_ticks();
     rti_pull_info told = RTI_PULL_INFO_INIT;
+    fetch(&feet_, sizeof feet_);
+    fetch(out.rotations, static_cast<std::size_t>(out.joint_count) * 4 * sizeof(float));
     refresh();
     if (!std::isfinite(time_s)) time_s = pull_time_;
-    ModelPose pose, actor;
-    const State state = timeline_.show(time_s, pose);
-    const bool seen = see_actor(actor);
-    pass(pose, time_s, seen ? &actor : nullptr, told);
-    if (sound(pose)) good_ = pose;
-    else pose = good_;
+    const Rig& rig = timeline_.rig();
+    const Lanes& lanes = timeline_.show(time_s);
+    Vec3 root = lanes.root;
+    rig.write(lanes, out.rotations);
+    if (pull_flags_ & (RTI_FLAG_FOOT_LOCK | RTI_FLAG_PUSH_OUT)) pass(lanes, time_s, root, out.rotations, told);
+    const bool in_place = (pull_flags_ & RTI_FLAG_ROOT_MOTION) != 0;
+    if (in_place) extract_root(lanes, root, out.rotations, told);
+    rig.write_root(root, out.root);
+    // A pose over the origin has left the world.
+    if (pull_flags_ & RTI_FLAG_HANDS && !in_place) hands(out.root, out.rotations);
     pull_time_ = time_s;
-    const Retarget& map = *reactor_.map;
-    const bool in_place = (config_.flags & RTI_FLAG_ROOT_MOTION) != 0;
-    if (in_place) extract_root(pose, told);
-    map.from_model(pose, out.root, out.rotations);
-    // Hands are found in the world, which a pose over the origin has left.
-    if (seen && !in_place && (config_.flags & RTI_FLAG_HANDS))
-        map.reach(pose, actor, *actor_.map, seen_.values.data(), seen_.values.data() + 3, out.root, out.rotations);
     const Plan* plan = timeline_.plan();
-    told.state = static_cast<std::int32_t>(state);
+    told.state = static_cast<std::int32_t>(timeline_.state());
     told.plan = plan ? plan->number : 0;
     told.plan_age_s = plan ? time_s - plan->start_s : 0;
     if (info) {
         told.struct_size = info->struct_size;
-        std::memcpy(info, &told, std::min<std::size_t>(info->struct_size, sizeof told));
+        if (info->struct_size >= sizeof told) *info = told;
+        else std::memcpy(info, &told, info->struct_size);
     }
     state_.store(told.state, std::memory_order_relaxed);
     late_.add(timeline_.late() - late_.get());
     fallbacks_.add(timeline_.fallbacks() - fallbacks_.get());
     pulled_.add();
-    pull_ns_.add(now_ns() - began);
+    pull_ticks_.add(now_ticks() - began);
     return plan ? RTI_OK : RTI_NOT_READY;
 }
 
@@ -182,7 +227,7 @@ bool Session::gather() noexcept {
     }
     ModelPose pose;
     while (pushed_poses_.pop(popped_, lost_so_far_))
-        if (popped_.epoch == epoch && to_model(*actor_.map, popped_, pose)) resampler_.add(popped_.time, pose, popped_.pushed_ns);
+        if (popped_.epoch == epoch && to_model(*actor_.map, popped_, pose)) resampler_.add(popped_.time, pose, popped_.pushed);
     const auto frames = static_cast<std::size_t>(hop_frames_);
     std::uint64_t skipped = 0;
     // One hop is due at a time: a planner that is slower than its hops would otherwise answer ever older frames.
@@ -218,17 +263,17 @@ bool Session::deliver(std::int64_t ns) {
     plan.epoch = work_epoch_;
     plan.number = ++number_;
     plan.start_s = next_s_;
-    plan.pushed_ns = mark_;
     plan.frames = hop_.planned;
-    std::copy_n(hop_.plan, hop_.planned, plan.pose);
-    for (int i = 0; i < plan.frames; ++i)
-        for (Quat& q : plan.pose[i].local) q = normalize(q);
-    plan.finish();
+    for (int i = 0; i < plan.frames; ++i) {
+        for (Quat& q : hop_.plan[i].local) q = normalize(q);
+        reactor_.map->to_lanes(hop_.plan[i], plan.pose[i]);
+    }
+    plan.finish(reactor_.map->rig().packs);
     plans_.publish();
     planned_.store(work_epoch_, std::memory_order_release);
     hops_.add();
-    hop_ns_.add(ns);
-    reaction_ns_.add(now_ns() - mark_);
+    hop_us_.add(ns / 1000);
+    reaction_us_.add(static_cast<std::int64_t>(static_cast<double>(now_ticks() - mark_) * rate_.ns_per_tick() * 1e-3));
     return true;
 }
 
@@ -261,10 +306,11 @@ void Session::stats(rti_stats& out) const noexcept {
     told.failed_hops = failed_.get();
     told.late = late_.get();
     told.fallbacks = fallbacks_.get();
-    push_ns_.percentiles(told.push_us);
-    pull_ns_.percentiles(told.pull_us);
-    hop_ns_.percentiles(told.hop_us);
-    reaction_ns_.percentiles(told.reaction_us);
+    const double us_per_tick = rate_.ns_per_tick() * 1e-3;
+    push_ticks_.percentiles(us_per_tick, told.push_us);
+    pull_ticks_.percentiles(us_per_tick, told.pull_us);
+    hop_us_.percentiles(1, told.hop_us);
+    reaction_us_.percentiles(1, told.reaction_us);
     told.struct_size = out.struct_size;
     std::memcpy(&out, &told, std::min<std::size_t>(out.struct_size, sizeof told));
 }

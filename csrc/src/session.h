@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "contact.h"
 #include "histogram.h"
+#include "machine.h"
 #include "mailbox.h"
 #include "planner.h"
 #include "retarget.h"
@@ -20,10 +21,16 @@
 
 namespace rti {
 
+// How much of what a pass finds is done, 0 to 1.
+struct Strength {
+    float foot_lock = 1, push_out = 1, hands = 1;
+};
+
 struct SessionConfig {
     Settings settings;
     LatePolicy policy;
     std::uint32_t flags = 0;
+    Strength strength;
 };
 
 // One person's skeleton as the engine has it.
@@ -40,6 +47,8 @@ public:
     rti_status push(std::int32_t person, double time_s, const rti_pose& pose) noexcept;
     rti_status pull(double time_s, rti_pose& out, rti_pull_info* info) noexcept;
     bool ready() const noexcept { return planned_.load(std::memory_order_acquire) == epoch_.load(std::memory_order_acquire); }
+    int shown_joints() const noexcept { return timeline_.rig().joints; }
+    void set_flags(std::uint32_t flags) noexcept { flags_.store(flags, std::memory_order_relaxed); }
     void reset() noexcept { epoch_.fetch_add(1, std::memory_order_acq_rel); }
 
     void set_prompt(std::string text);
@@ -61,42 +70,58 @@ public:
 private:
     rti_status refuse(Counter& counter, const char* text, rti_status status) noexcept;
     static bool to_model(const Retarget& map, Sample& sample, ModelPose& out) noexcept;
-    bool see_actor(ModelPose& out) noexcept;
     void refresh() noexcept;
-    void pass(ModelPose& pose, double time_s, const ModelPose* actor, rti_pull_info& info) noexcept;
-    void extract_root(ModelPose& pose, rti_pull_info& info) noexcept;
+    bool see_actor() noexcept;
+    static void mend(Sample& sample, int joints) noexcept;
+    void pass(const Lanes& lanes, double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
+    void push_out(const Lanes& lanes, float dt, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
+    void hands(const float* root, float* wxyz) noexcept;
+    void extract_root(const Lanes& lanes, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
 
     const std::uint64_t id_;
     const Person actor_, reactor_;
     const SessionConfig config_;
+    const TickRate rate_;
 
-    std::atomic<std::uint64_t> epoch_{1}, planned_{0};
+    // What the threads share, then what the push thread writes.
+    alignas(kLine) std::atomic<std::uint64_t> epoch_{1};
+    std::atomic<std::uint64_t> planned_{0};
     std::atomic<bool> open_{false};
+    std::atomic<const char*> push_fault_{nullptr};
     PoseRing pushed_poses_, placed_poses_;
     Mailbox<Plan> plans_;
-    std::atomic<const char*> push_fault_{nullptr};
-    Counter pushed_, pulled_, rejected_poses_, rejected_times_, lost_poses_, lost_frames_, jumps_, hops_, failed_, late_, fallbacks_;
-    Histogram push_ns_, pull_ns_, hop_ns_, reaction_ns_;
-    std::atomic<std::int32_t> state_{RTI_STATE_WAITING};
-
-    // The push thread's.
-    std::uint64_t push_epoch_ = 0;
+    alignas(kLine) std::uint64_t push_epoch_ = 0;
     double push_time_[2] = {0, 0};
     bool push_any_[2] = {false, false};
+    std::int32_t joints_[2];
+    Counter pushed_, rejected_poses_, rejected_times_;
+    Histogram push_ticks_;
 
-    // The pull thread's.
-    Timeline timeline_;
-    FootLock feet_;
-    PushOut push_out_;
-    Sample seen_;
-    std::uint64_t pull_epoch_ = 0, placed_seen_ = 0;
+    // The pull thread's, in the order in which a tick comes to it.
+    alignas(kLine) std::uint64_t pull_epoch_ = 0;
+    std::uint64_t placed_seen_ = 0;
     double pull_time_ = 0;
-    ModelPose good_;
+    std::atomic<std::uint32_t> flags_;
+    std::uint32_t pull_flags_ = 0;  // of this pull
+    const Strength strength_;
+    std::atomic<std::int32_t> state_{RTI_STATE_WAITING};
+    Counter pulled_, late_, fallbacks_;
+    FootLock feet_;
+    Timeline timeline_;
+    Placed placed_;
+    Histogram pull_ticks_;
+    PushOut push_out_;
+    Placed actor_placed_;
+    Lanes actor_lanes_;
+    Sample seen_;
     Vec3 root_;
     Quat heading_;
     bool has_root_ = false;
 
     // The worker's.
+    alignas(kLine) Counter lost_poses_;
+    Counter lost_frames_, jumps_, hops_, failed_;
+    Histogram hop_us_, reaction_us_;
     Resampler resampler_{id_};
     Sample popped_;
     std::uint64_t work_epoch_ = 0, number_ = 0, lost_so_far_ = 0, overflowed_ = 0;

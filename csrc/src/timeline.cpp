@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "machine.h"
+
 namespace rti {
 namespace {
 
@@ -21,30 +23,51 @@ ModelPose standing() noexcept {
     return pose;
 }
 
-}  // namespace
-
-void Plan::finish() noexcept {
-    const ModelPose& last = pose[frames - 1];
-    const int back = std::min(kLast, frames) - 1;
-    const ModelPose& before = pose[frames - 1 - back];
-    const float rate = static_cast<float>(kFps) / static_cast<float>(std::max(back, 1));
-    root_velocity = limited((last.root - before.root) * rate, kSettleSpeed);
-    for (int j = 0; j < kJoints; ++j)
-        turn_velocity[j] = limited(log(mul(conj(before.local[j]), last.local[j])) * rate, kSettleTurn);
+// Neighbouring frames on the same half of the sphere, so that straight interpolation needs no choice.
+void align(const Lanes& to, Lanes& lanes, int packs) noexcept {
+    for (int n = 0; n < packs * kPack; ++n)
+        if (const Quat q = lanes.get(n); dot(to.get(n), q) < 0) lanes.set(n, -q);
 }
 
-Timeline::Timeline(LatePolicy policy) : policy_(std::move(policy)), stand_(standing()) {}
+}  // namespace
+
+void Plan::finish(int packs) noexcept {
+    for (int i = 1; i < frames; ++i) align(pose[i - 1], pose[i], packs);
+    const Lanes& last = pose[frames - 1];
+    const int back = std::min(kLast, frames) - 1;
+    const Lanes& before = pose[frames - 1 - back];
+    const float rate = static_cast<float>(kFps) / static_cast<float>(std::max(back, 1));
+    root_velocity = limited((last.root - before.root) * rate, kSettleSpeed);
+    for (int i = 0; i < packs; ++i) {
+        Turns way = way_between(before.pack[i], last.pack[i]);
+        for (int k = 0; k < kPack; ++k) way.x[k] *= rate, way.y[k] *= rate, way.z[k] *= rate;
+        turn_velocity[i] = limited(way, kSettleTurn);
+    }
+}
+
+Timeline::Timeline(const LatePolicy& policy, const Retarget& map)
+    : packs_(map.rig().packs), blend_s_(policy.blend_s), settle_s_(std::max(policy.settle_s, 1e-3f) / 3),
+      hop_s_(policy.hop_s), idle_after_s_(static_cast<double>(policy.idle_after_s)), rig_(map.rig()), map_(map),
+      rare_(std::make_unique<Rare>()) {
+    map_.to_lanes(standing(), rare_->standing);
+    rare_->stand = rare_->standing;
+    for (const ModelPose& pose : policy.idle) {
+        rare_->idle.emplace_back();
+        map_.to_lanes(pose, rare_->idle.back());
+        if (rare_->idle.size() > 1) align(rare_->idle[rare_->idle.size() - 2], rare_->idle.back(), packs_);
+    }
+}
 
 void Timeline::reset() noexcept {
     plan_ = nullptr;
-    stand_ = standing();
+    rare_->stand = rare_->standing;
     placed_ = shown_once_ = switched_ = false;
     state_ = State::waiting;
     inertia_.stop();
 }
 
 void Timeline::place(const ModelPose& pose) noexcept {
-    stand_ = pose;
+    map_.to_lanes(pose, rare_->stand);
     placed_ = true;
 }
 
@@ -55,46 +78,48 @@ void Timeline::accept(const Plan& plan) noexcept {
         inertia_.stop();
     }
     plan_ = &plan;
+    start_s_ = plan.start_s;
+    frames_ = plan.frames;
     switched_ = true;
 }
 
-void Timeline::settle(double past_s, ModelPose& out) const noexcept {
+void Timeline::settle(double past_s, Lanes& out) const noexcept {
     // The velocity dies away as e^-t; what is left of the way is its integral.
-    const float tau = std::max(policy_.settle_s, 1e-3f) / 3;
-    const float way = tau * (1 - std::exp(-static_cast<float>(past_s) / tau));
-    out = plan_->pose[plan_->frames - 1];
-    out.root = out.root + plan_->root_velocity * way;
-    for (int j = 0; j < kJoints; ++j) out.local[j] = mul(out.local[j], exp(plan_->turn_velocity[j] * way));
+    const float way = settle_s_ * (1 - std::exp(-static_cast<float>(past_s) / settle_s_));
+    const Lanes& last = plan_->pose[frames_ - 1];
+    out = last;
+    out.root = last.root + plan_->root_velocity * way;
+    for (int i = 0; i < packs_; ++i) turn(out.pack[i], plan_->turn_velocity[i], way, plan_->turn_velocity[i], 0);
 }
 
 int Timeline::lap(double time_s) const noexcept {
-    const double length = static_cast<double>(policy_.idle.size()) / kFps;
+    const double length = static_cast<double>(rare_->idle.size()) / kFps;
     return static_cast<int>(std::fmod(std::max(0.0, (time_s - idle_since()) / length), 1e6));
 }
 
-void Timeline::idle(double since_s, ModelPose& out) const noexcept {
-    const auto frames = policy_.idle.size();
+void Timeline::idle(double since_s, Lanes& out) const noexcept {
+    const auto frames = rare_->idle.size();
     const double at = std::fmod(std::max(0.0, since_s) * kFps, static_cast<double>(frames));
     const auto i = std::min(static_cast<std::size_t>(at), frames - 1);
     const auto t = static_cast<float>(at - static_cast<double>(i));
-    const ModelPose &a = policy_.idle[i], &b = policy_.idle[std::min(i + 1, frames - 1)], &first = policy_.idle[0];
-    // The clip plays where the reactor stands, turned as it stands.
-    const Quat turn = mul(yaw_of(stand_.local[0]), conj(yaw_of(first.local[0])));
-    const Vec3 root = lerp(a.root, b.root, t);
-    const Vec3 way = rotate(turn, {root.x - first.root.x, 0, root.z - first.root.z});
-    out.root = {stand_.root.x + way.x, root.y, stand_.root.z + way.z};
-    for (int j = 0; j < kJoints; ++j) out.local[j] = nlerp(a.local[j], b.local[j], t);
-    out.local[0] = mul(turn, out.local[0]);
+    const Lanes& first = rare_->idle[0];
+    mix(rare_->idle[i], rare_->idle[std::min(i + 1, frames - 1)], t, packs_, out);
+    // The clip plays where the reactor stands, turned as it stands; its heights are its own.
+    const int pelvis = rig_.pelvis;
+    const Quat turn = mul(rig_.heading(rare_->stand.get(pelvis)), conj(rig_.heading(first.get(pelvis))));
+    const Vec3 height = out.root - rig_.flat(out.root);
+    out.root = rig_.flat(rare_->stand.root) + rotate(turn, rig_.flat(out.root - first.root)) + height;
+    out.set(pelvis, rig_.turned_pelvis(out.get(pelvis), turn));
 }
 
-State Timeline::source(double time_s, ModelPose& out) const noexcept {
+State Timeline::source(double time_s, Lanes& out) const noexcept {
     if (!plan_) {
-        if (policy_.idle.empty()) out = stand_;
+        if (rare_->idle.empty()) out = rare_->stand;
         else idle(time_s, out);
         return State::waiting;
     }
     const double past = time_s - end();
-    if (past > policy_.idle_after_s && !policy_.idle.empty()) {
+    if (past > idle_after_s_ && !rare_->idle.empty()) {
         idle(time_s - idle_since(), out);
         return State::idle;
     }
@@ -102,22 +127,44 @@ State Timeline::source(double time_s, ModelPose& out) const noexcept {
         settle(past, out);
         return State::settle;
     }
-    // A quick planner's plan begins a little after now: its first two frames also tell what came just before.
-    const double at = std::max(-kLead, (time_s - plan_->start_s) * kFps);
-    const int i = std::clamp(static_cast<int>(at), 0, plan_->frames - 1), next = std::min(i + 1, plan_->frames - 1);
-    const auto t = static_cast<float>(at - i);
-    const ModelPose &a = plan_->pose[i], &b = plan_->pose[next];
-    out.root = lerp(a.root, b.root, t);
-    for (int j = 0; j < kJoints; ++j) out.local[j] = nlerp(a.local[j], b.local[j], t);
+    int i = 0;
+    const float t = frame(time_s, i);
+    mix(plan_->pose[i], plan_->pose[std::min(i + 1, frames_ - 1)], t, packs_, out);
     // Two hops: the plan's own, and the one in which the next is made.
-    return time_s - plan_->start_s > 2 * policy_.hop_s ? State::hold : State::live;
+    return time_s - start_s_ > 2 * hop_s_ ? State::hold : State::live;
 }
 
-void Timeline::seam() noexcept {
-    ModelPose target, target_before;
-    source(time_, target);
-    source(time_ - static_cast<double>(dt_), target_before);
-    inertia_.begin(shown_, shown_before_, target, target_before, dt_, policy_.blend_s);
+// The plan's frame before a time, and how far past it that is.
+float Timeline::frame(double time_s, int& first) const noexcept {
+    // A quick planner's plan begins a little after now: its first two frames also tell what came just before.
+    const double at = std::max(-kLead, (time_s - start_s_) * kFps);
+    first = static_cast<int>(std::clamp(at, 0.0, static_cast<double>(frames_ - 1)));
+    return static_cast<float>(at - first);
+}
+
+// Between two ticks the engine has filled the caches with its own: what the tick will read is asked for at once, not one by one.
+void Timeline::prepare(double time_s) const noexcept {
+    const std::size_t bytes = sizeof(Vec3) + static_cast<std::size_t>(packs_) * sizeof(Pack);
+    if (plan_) {
+        int i = 0;
+        frame(time_s, i);
+        fetch(&plan_->pose[i], bytes);
+        fetch(&plan_->pose[std::min(i + 1, frames_ - 1)], bytes);
+    }
+    fetch(&inertia_, inertia_.active() ? sizeof(Inertia) * static_cast<std::size_t>(packs_) / kMaxPacks : 1);
+    fetch(&rig_, sizeof rig_ / 2);
+}
+
+// Another motion begins to be shown. The blend begins at the last tick, so that this one already moves.
+void Timeline::change(bool blinked, bool anew, const Lanes& shown, const Lanes& shown_before, Lanes& out) noexcept {
+    if (anew) {
+        // What comes now was not going on at the last tick, so it has no velocity of its own there.
+        inertia_.begin(shown, blinked ? shown : shown_before, out, out, dt_, blend_s_, packs_);
+        return;
+    }
+    source(time_, rare_->target);
+    source(time_ - static_cast<double>(dt_), rare_->target_before);
+    inertia_.begin(shown, shown_before, rare_->target, rare_->target_before, dt_, blend_s_, packs_);
 }
 
 void Timeline::count(State state) noexcept {
@@ -126,35 +173,38 @@ void Timeline::count(State state) noexcept {
     state_ = state;
 }
 
-State Timeline::show(double time_s, ModelPose& out) noexcept {
+const Lanes& Timeline::show(double time_s) noexcept {
     if (!std::isfinite(time_s)) time_s = time_;
+    prepare(time_s);
+    const Lanes &shown = shown_[newest_], &shown_before = shown_[(newest_ + 2) % 3];
+    Lanes& out = shown_[(newest_ + 1) % 3];
     const double step = shown_once_ ? time_s - time_ : 0;
     const bool blinked = step < 0 || step > kBlink_s;
     const auto dt = static_cast<float>(blinked ? 1 / kFps : step);
-    const State state = source(time_s, out);
-    const bool idles = !policy_.idle.empty() && (state == State::idle || state == State::waiting);
+    State state = source(time_s, out);
+    const bool idles = (state == State::idle || state == State::waiting) && !rare_->idle.empty();
     const bool crossed = (state == State::idle) != (state_ == State::idle);
     // The idle clip is laid where the reactor came to stand.
-    if (crossed && state == State::idle) stand_ = shown_;
-    const int lap_now = idles ? lap(time_s) : 0;
-    if (shown_once_ && (blinked || crossed || (idles && lap_now != lap_))) {
-        // What comes now was not going on at the last tick, so it has no velocity of its own there.
-        source(time_s, out);
-        inertia_.begin(shown_, blinked ? shown_ : shown_before_, out, out, dt_, policy_.blend_s);
-    } else if (shown_once_ && switched_) {
-        // The blend begins at the last tick, so that this one already moves.
-        seam();
+    if (crossed && state == State::idle) {
+        rare_->stand = shown;
+        state = source(time_s, out);
     }
-    inertia_.apply(out, dt);
+    const int lap_now = idles ? lap(time_s) : 0;
+    const bool anew = blinked || crossed || (idles && lap_now != lap_);
+    if (shown_once_ && (anew || switched_)) change(blinked, anew, shown, shown_before, out);
+    inertia_.apply(out, dt, packs_);
+    if (!sound(out, packs_)) {
+        inertia_.stop();
+        out = shown;
+    }
     lap_ = lap_now;
     switched_ = false;
     count(state);
-    shown_before_ = shown_;
-    shown_ = out;
+    newest_ = (newest_ + 1) % 3;
     dt_ = blinked ? 0 : dt;
     time_ = time_s;
     shown_once_ = true;
-    return state;
+    return out;
 }
 
 }  // namespace rti

@@ -2,26 +2,28 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "inertia.h"
+#include "lanes.h"
 #include "planner.h"
-#include "pose.h"
+#include "retarget.h"
 
 namespace rti {
 
-// The reactor's poses at 30 Hz from engine time `start_s` on.
+// The reactor's poses at 30 Hz from engine time `start_s` on, as they are shown.
 struct Plan {
     std::uint64_t epoch = 0, number = 0;
     double start_s = 0;
-    std::int64_t pushed_ns = 0;  // when the pose that completed the hop was pushed
     int frames = 0;
-    ModelPose pose[kMaxHorizon];
-    // How the last two frames go on: m/s and rad/s, per joint in its own frame.
-    Vec3 root_velocity, turn_velocity[kJoints];
+    Lanes pose[kMaxHorizon];
+    // How the last frames go on: m/s and rad/s, per joint in its own frame.
+    Vec3 root_velocity;
+    Turns turn_velocity[kMaxPacks];
 
-    // Reckon the velocities from the frames. On the worker, because it costs.
-    void finish() noexcept;
+    // Lay the frames on one half of the sphere and reckon the velocities. On the worker, because it costs.
+    void finish(int packs) noexcept;
 };
 
 struct LatePolicy {
@@ -34,7 +36,8 @@ enum class State : std::int32_t { waiting, live, hold, settle, idle };
 
 class Timeline {
 public:
-    explicit Timeline(LatePolicy policy);
+    // `map` must outlive it.
+    Timeline(const LatePolicy& policy, const Retarget& map);
 
     // Forget the plan and where things stood.
     void reset() noexcept;
@@ -45,8 +48,11 @@ public:
     // A plan to show from the next call of show() on; it must outlive the next call of accept() or reset().
     void accept(const Plan& plan) noexcept;
 
-    // The pose at engine time `time_s`; any finite time, in any order.
-    State show(double time_s, ModelPose& out) noexcept;
+    // The pose at engine time `time_s`, sound, until the next call; any finite time, in any order.
+    const Lanes& show(double time_s) noexcept;
+    // The skeleton that is shown.
+    const Rig& rig() const noexcept { return rig_; }
+    State state() const noexcept { return state_; }
 
     const Plan* plan() const noexcept { return plan_; }
     std::uint64_t late() const noexcept { return late_; }
@@ -56,27 +62,41 @@ private:
     // Pulls further apart than this did not see what lay between them.
     static constexpr double kBlink_s = 0.25;
 
-    State source(double time_s, ModelPose& out) const noexcept;
-    void settle(double past_s, ModelPose& out) const noexcept;
-    void idle(double since_s, ModelPose& out) const noexcept;
-    double end() const noexcept { return plan_->start_s + (plan_->frames - 1) / kFps; }
-    double idle_since() const noexcept { return plan_ ? end() + policy_.idle_after_s : 0; }
+    State source(double time_s, Lanes& out) const noexcept;
+    void prepare(double time_s) const noexcept;
+    float frame(double time_s, int& first) const noexcept;
+    void settle(double past_s, Lanes& out) const noexcept;
+    void idle(double since_s, Lanes& out) const noexcept;
+    double end() const noexcept { return start_s_ + (frames_ - 1) / kFps; }
+    double idle_since() const noexcept { return plan_ ? end() + idle_after_s_ : 0; }
     int lap(double time_s) const noexcept;
-    void seam() noexcept;
+    void change(bool blinked, bool anew, const Lanes& shown, const Lanes& shown_before, Lanes& out) noexcept;
     void count(State state) noexcept;
 
-    LatePolicy policy_;
+    // What every tick reads and writes stands together; of the plan itself it reads two frames.
     const Plan* plan_ = nullptr;
+    double start_s_ = 0;
+    int frames_ = 0;
+    const int packs_;
     bool placed_ = false, shown_once_ = false, switched_ = false;
     State state_ = State::waiting;
-    int lap_ = 0;
-    ModelPose stand_;  // what stands without a plan, and where the idle clip is laid
-    Inertia inertia_;
-    // What was shown at the last two calls, before any pass that touches contacts.
-    ModelPose shown_, shown_before_;
+    int lap_ = 0, newest_ = 0;
+    float blend_s_, settle_s_;
+    double hop_s_, idle_after_s_;
     double time_ = 0;
     float dt_ = 0;
     std::uint64_t late_ = 0, fallbacks_ = 0;
+    Inertia inertia_;
+    const Rig rig_;
+    // What was shown at the last two calls, before any pass that touches contacts, and room for the next.
+    Lanes shown_[3];
+    // What only a change reads.
+    struct Rare {
+        Lanes standing, stand, target, target_before;  // stand: without a plan; also where the idle clip is laid
+        std::vector<Lanes> idle;
+    };
+    const Retarget& map_;
+    const std::unique_ptr<Rare> rare_;
 };
 
 }  // namespace rti

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import importlib.metadata
 import os
 import platform
 import shutil
+import sysconfig
 from pathlib import Path
 
 import torch
@@ -62,6 +65,33 @@ def _shipped() -> str:
     return f"{config.name}, {path.stat().st_size / 2**20:.1f} MiB, {config.representation}, window {config.window} frames"
 
 
+def _native_rows() -> list[tuple[str, str]]:
+    """What an engine links, what embeds Python in it, and what Python imports of both."""
+    remedy = "not built: install the package again where there is a C++ compiler and pybind11"
+    folder, rows = Path(rtinteract.__file__).parent, []
+    library, host = folder / "librtinteract.so", folder / "librtinteract_python.so"
+    if library.is_file():
+        try:
+            loaded = ctypes.CDLL(str(library))
+            version = loaded.rti_abi_version()
+            loaded.rti_build_info.restype = ctypes.c_char_p
+            built = loaded.rti_build_info().decode()
+            rows.append(("engine library", f"{library}, ABI {version >> 16}.{version & 0xFFFF}; {built}"))
+        except (OSError, AttributeError) as error:
+            rows.append(("engine library", f"{library} cannot be used: {error}; install again"))
+    else:
+        rows.append(("engine library", remedy))
+    rows.append(("engine's Python", f"{host}" if host.is_file() else remedy))
+    libpython = Path(sysconfig.get_config_var("LIBDIR") or "") / (sysconfig.get_config_var("INSTSONAME") or "none")
+    shared = libpython.is_file() and libpython.suffix != ".a"
+    rows.append(("libpython", str(libpython) if shared else "not shared: give an engine rti_model_desc.python_library"))
+    try:
+        rows.append(("_native", importlib.import_module("rtinteract._native").__file__))
+    except ImportError as error:
+        rows.append(("_native", f"{remedy} ({error})"))
+    return rows
+
+
 def _pass(device: torch.device) -> str:
     reason = why_not(device, TransformerConfig())
     return f"layer by layer: {reason}" if reason else "one C++ call a pass (rtinteract._cpu)"
@@ -76,7 +106,7 @@ def findings() -> list[tuple[str, str]]:
     flags = _cpu_flags()
     rows += [("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()}; {' '.join(flags) or 'no flags known'}"),
              ("cpu bf16", "yes" if _BF16 & set(flags) else "no"), ("cpu int8 (VNNI)", "yes" if _INT8 & set(flags) else "no")]
-    rows += _gpus()
+    rows += _native_rows() + _gpus()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     narrow, wide = ("{}: {}".format(str(dtype).removeprefix("torch."), why) for dtype, why in
                     (choose("auto", device), choose("auto", device, INT8_WIDTH)))

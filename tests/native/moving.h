@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "../../csrc/src/skeleton_tables.h"
 #include "../../csrc/src/worker.h"
@@ -32,6 +33,23 @@ inline ModelPose walker(double t, float speed = 1.0f, float z = 0) {
 inline float farthest_turn(const ModelPose& a, const ModelPose& b) {
     float worst = 0;
     for (int j = 0; j < kJoints; ++j) worst = std::max(worst, angle_between(a.local[j], b.local[j]));
+    return worst;
+}
+
+// How many packs the model's own joints fill.
+constexpr int kPacks = (kJoints + kPack - 1) / kPack;
+
+// The same as it is shown on the model's own skeleton, where lanes are the joints.
+inline Lanes shown(const ModelPose& pose) {
+    Lanes out;
+    out.root = pose.root;
+    for (int j = 0; j < kJoints; ++j) out.set(j, pose.local[j]);
+    return out;
+}
+
+inline float farthest_turn(const Lanes& a, const Lanes& b) {
+    float worst = 0;
+    for (int j = 0; j < kJoints; ++j) worst = std::max(worst, angle_between(a.get(j), b.get(j)));
     return worst;
 }
 
@@ -69,6 +87,7 @@ public:
     struct Faults {
         std::atomic<int> delay_ms{5};
         std::atomic<bool> fails{false}, nan{false}, broken_load{false};
+        std::atomic<float> aside{1};
         std::atomic<int> hops{0}, together{0}, inside{0}, opened{0}, closed{0};
     };
 
@@ -97,7 +116,7 @@ public:
             const Vec3 step = hop.frames > 1 ? last.root - hop.actor[hop.frames - 2].root : Vec3{};
             for (int k = 0; k < hop.planned; ++k) {
                 hop.plan[k] = last;
-                hop.plan[k].root = last.root + step * static_cast<float>(k + 1) + Vec3{0, 0, 1};
+                hop.plan[k].root = last.root + step * static_cast<float>(k + 1) + Vec3{0, 0, faults_->aside};
                 if (faults_->nan) hop.plan[k].local[7].x = std::numeric_limits<float>::quiet_NaN();
             }
         }
@@ -123,8 +142,8 @@ struct Scene {
         worker = std::make_unique<Worker>(std::make_unique<FakePlanner>(faults), [this](std::int32_t, const std::string&) { ++logged; });
     }
 
-    static Person person() {
-        const Basis basis;
+    static Person person(const char* axes = "rtinteract") {
+        const Basis basis = Basis::preset(axes);
         const PresetSkeleton preset("smpl22", basis);
         return {std::make_unique<Retarget>(preset.desc(), basis), {}};
     }

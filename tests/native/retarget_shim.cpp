@@ -90,7 +90,7 @@ void shim_reach(const rti::Retarget* r, const rti::Retarget* p, int frames, cons
                 float* local) {
     for (int t = 0; t < frames; ++t) {
         r->reach(pose_of(own_root + 3 * t, own + 88 * t), pose_of(other_root + 3 * t, other + 88 * t), *p, partner_root + 3 * t,
-                 partner + 4 * p->joints() * t, root + 3 * t, local + 4 * r->joints() * t);
+                 partner + 4 * p->joints() * t, root + 3 * t, 1, local + 4 * r->joints() * t);
     }
 }
 

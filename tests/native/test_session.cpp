@@ -278,3 +278,72 @@ TEST(one_thread_pushes_and_another_pulls) {
     pusher.join();
     CHECK(viewer.always_sound && stats_of(*session).hops > 3);
 }
+
+// Both stand at the same place and the reactor's feet glide with the actor.
+static void passes_play(Scene& scene, Session& session, Viewer& viewer, double seconds) {
+    play(scene, session, viewer, seconds, 60, 1, [&](Buffers& in, int) {
+        ModelPose pose;
+        pose.root = {0.15f * static_cast<float>(scene.time - 10), 0.94f, 0};
+        in.set(pose);
+    });
+}
+
+TEST(passes_are_switched_while_it_plays) {
+    Scene scene;
+    scene.faults->aside = 0.1f;
+    auto session = scene.session();
+    Viewer viewer;
+    float slide[3] = {0, 0, 0}, depth[3] = {0, 0, 0};
+    const std::uint32_t flags[3] = {0, RTI_FLAG_FOOT_LOCK | RTI_FLAG_PUSH_OUT, 0};
+    for (int k = 0; k < 3; ++k) {
+        session->set_flags(flags[k]);
+        for (int i = 0; i < 60; ++i) {
+            passes_play(scene, *session, viewer, 1 / 60.0);
+            slide[k] = std::max(slide[k], viewer.info.foot_slide);
+            depth[k] = std::max(depth[k], viewer.info.penetration);
+        }
+    }
+    CHECK(viewer.always_sound && slide[0] == 0 && depth[0] == 0 && slide[2] == 0 && depth[2] == 0);
+    CHECK(slide[1] > 0.02f && depth[1] > 0.1f);
+}
+
+TEST(strengths_say_how_much_of_a_way_is_gone) {
+    float apart[3];
+    for (int k = 0; k < 3; ++k) {
+        Scene scene;
+        scene.faults->aside = 0.1f;
+        SessionConfig config;
+        config.flags = RTI_FLAG_PUSH_OUT;
+        config.strength.push_out = 0.5f * static_cast<float>(k);
+        auto session = scene.session(config);
+        Viewer viewer;
+        passes_play(scene, *session, viewer, 1);
+        apart[k] = std::fabs(viewer.out.get().root.z);
+        CHECK(viewer.always_sound && viewer.info.penetration > 0.1f);
+    }
+    CHECK_AT_MOST(std::fabs(apart[0] - 0.1f), 1e-3);
+    CHECK(apart[2] > 0.25f);
+    CHECK_AT_MOST(std::fabs(apart[1] - 0.5f * (apart[0] + apart[2])), 0.01);
+}
+
+TEST(one_actor_may_have_other_axes_than_the_reactor) {
+    // A reactor in the engine's centimetres is kept out of an actor in metres, at the same place as one in metres is.
+    Vec3 root[2];
+    for (int k = 0; k < 2; ++k) {
+        Scene scene;
+        scene.faults->aside = 0.1f;
+        SessionConfig config;
+        config.flags = RTI_FLAG_PUSH_OUT | RTI_FLAG_FOOT_LOCK | RTI_FLAG_HANDS;
+        Person reactor = Scene::person(k == 0 ? "rtinteract" : "unreal");
+        const Basis basis = reactor.map->basis();
+        auto session = std::make_shared<Session>(900 + static_cast<std::uint64_t>(k), Scene::person(), std::move(reactor), config);
+        scene.worker->add(session);
+        Viewer viewer;
+        passes_play(scene, *session, viewer, 1);
+        const ModelPose shown = viewer.out.get();
+        root[k] = basis.vector_to_model(&shown.root.x);
+        CHECK(viewer.always_sound);
+    }
+    CHECK(std::fabs(root[0].z) > 0.25f);
+    CHECK_AT_MOST(length(root[1] - root[0]), 0.03);
+}

@@ -1,0 +1,83 @@
+// An engine's skeleton as a tick needs it: fixed arrays in one block, in the engine's axes, metres. A node is a joint that plays a
+// part or carries one that does; parents stand before children.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "lanes.h"
+#include "pose.h"
+
+namespace rti {
+
+// Rotations and places of nodes in the world; only those that were asked for are true.
+struct Placed {
+    Quat rotation[kMaxNodes];
+    Vec3 position[kMaxNodes];
+};
+
+// Two bones with a joint between them. hinge: about it a straight limb bends, in the upper node's own frame.
+struct Chain {
+    std::int8_t upper = -1, middle = -1, end = -1;
+    Vec3 hinge;
+    float first = 0, second = 0;  // lengths (m)
+};
+
+struct Rig {
+    int joints = 0, nodes = 0, packs = 0, feet_nodes = 0;
+    float metres_per_unit = 1;
+    float scale = 1;  // the legs' length in the average body's
+    Vec3 up;
+    std::int8_t pelvis = 0, chest = 0, neck = 0, head = 0;
+    std::int8_t toes[2] = {0, 0};  // or the ankle where the skeleton has no toe, and how high that stands above the floor
+    float toe_height = 0;
+    Chain legs[2], arms[2];
+    Quat above, pelvis_turn;       // world rotations: of what carries the pelvis, of the pelvis itself in the T-pose
+    Vec3 head_up;                  // in the head's own frame
+    std::int8_t parent[kMaxNodes] = {}, feet[kMaxNodes] = {}, all[kMaxNodes] = {};  // feet: the nodes down to the toes
+    std::int16_t joint_of[kMaxNodes] = {};
+    Vec3 offset[kMaxNodes];
+    std::vector<std::int32_t> still;  // joints that are no nodes, which stay at rest
+    std::vector<float> rest;          // [joints][4] wxyz
+
+    // The engine's rotations [joints][4] and root.
+    void write(const Lanes& lanes, float* wxyz) const noexcept {
+        for (int n = 0; n < nodes; ++n) set(n, lanes.get(n), wxyz);
+        for (const std::int32_t j : still)
+            for (int k = 0; k < 4; ++k) wxyz[4 * j + k] = rest[static_cast<std::size_t>(4 * j + k)];
+    }
+    void write_root(Vec3 root, float* xyz) const noexcept {
+        const float units = 1 / metres_per_unit;
+        xyz[0] = root.x * units, xyz[1] = root.y * units, xyz[2] = root.z * units;
+    }
+    void set(int node, Quat q, float* wxyz) const noexcept {
+        float* out = wxyz + 4 * joint_of[node];
+        out[0] = q.w, out[1] = q.x, out[2] = q.y, out[3] = q.z;
+    }
+
+    // Where these nodes are, parents first, the pelvis among them.
+    void stand(const Lanes& lanes, const std::int8_t* these, int count, Placed& out) const noexcept {
+        for (int i = 0; i < count; ++i) {
+            const int n = these[i], p = parent[n];
+            const Quat local = lanes.get(n);
+            out.rotation[n] = p < 0 ? local : mul(out.rotation[p], local);
+            out.position[n] = p < 0 ? lanes.root : out.position[p] + rotate(out.rotation[p], offset[n]);
+        }
+        if (pelvis == 0) return;
+        const Vec3 shift = lanes.root - out.position[pelvis];
+        for (int i = 0; i < count; ++i) out.position[these[i]] = out.position[these[i]] + shift;
+    }
+
+    // Which way someone faces, as a turn about the vertical, from the pelvis' local rotation; and that rotation turned in the world.
+    Quat heading(Quat pelvis_local) const noexcept {
+        const Quat q = mul(mul(above, pelvis_local), conj(pelvis_turn));
+        const float s = q.x * up.x + q.y * up.y + q.z * up.z;
+        return normalize(Quat{q.w, up.x * s, up.y * s, up.z * s});
+    }
+    Quat turned_pelvis(Quat pelvis_local, Quat turn) const noexcept {
+        return mul(conj(above), mul(turn, mul(above, pelvis_local)));
+    }
+    Vec3 flat(Vec3 v) const noexcept { return v - up * dot(v, up); }
+};
+
+}  // namespace rti
