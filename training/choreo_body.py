@@ -95,7 +95,7 @@ class Performer:
             self._scale_swings(clip, stride)
             clip.rotations = self._own_way(clip.rotations)
             weight = ramp(t, stride.start - 0.15, 0.5) * (1 - ramp(t, stride.end - 0.35, 0.55))
-            feet = ramp(t, stride.start - 0.25, 0.25) * (1 - ramp(t, stride.end, 0.25))
+            feet = ramp(t, max(stride.start - 0.25, stride.free), 0.25) * (1 - ramp(t, stride.end, 0.25))
             posture = posture.blended(clip, weight, feet)
             walking = np.maximum(walking, feet)
         self._feet(posture, walking)

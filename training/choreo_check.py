@@ -100,7 +100,7 @@ def _capsules(person, frames):
     return starts, ends, np.array([c[2] for c in CAPSULES]) * person.leg
 
 
-def overlap(people, frames, contacts, margin=10):
+def overlap(people, frames, contacts, margin=16):
     """Deepest overlap [T] in metres of the two bodies' capsules; around a contact, without what touches and less of its arm."""
     (a0, a1, ra), (b0, b1, rb) = (_capsules(p, frames) for p in people)
     near = np.linalg.norm(people[0].places[frames][:, 0] - people[1].places[frames][:, 0], axis=-1) < 2.4

@@ -6,7 +6,8 @@ import numpy as np
 from rtinteract.training import ik
 from rtinteract.training.choreo_follow import fit
 from rtinteract.training.choreo_stage import Scene
-from rtinteract.training.gestures import pulse, ramp, smooth
+from rtinteract.training.gestures import FPS, pulse, ramp, smooth
+from rtinteract.training.locomotion import turned
 
 from rtinteract import rotation as R
 
@@ -34,7 +35,10 @@ def _replayed(scene):
     start = planted[0]
     end = min(start + length * rate, source.seconds - 0.1)
     begin, delay = rng.uniform(0.2, 0.9), rng.uniform(0.06, 0.4)
-    gap = rng.uniform(1.4, 2.2)
+    advance = _advance(source, start, end) * max(scene.legs) / source.leg
+    gap = max(rng.uniform(1.3, 2.1), 2 * advance + rng.uniform(0.8, 1.2))
+    if gap > 3.2:
+        scene.reject("too far")
     done = begin
     for p in range(2):
         plan = scene.stand(p, scene.spot((-gap / 2, gap / 2)[p]), scene.facing(p) + rng.normal(0, 0.06))
@@ -49,7 +53,14 @@ def _replayed(scene):
         scene.people[p].refresh()
     scene.timing(begin, begin + delay, alone, real=True)
     first = rng.uniform(0.0, begin) if rng.uniform() < 0.6 else begin + rng.uniform(0.2, 1.2)
-    return fit(scene, "dance", "alone" if alone else "apart", first, min(done + rng.uniform(-0.5, 0.6), t[-1]))
+    return fit(scene, "dance", "alone" if alone else "apart", first, min(done + rng.uniform(-0.5, 0.6), t[-1]), brisk=True)
+
+
+def _advance(source, begin, end):
+    """How far forward a dance goes between two clip seconds, in metres along the facing it begins with."""
+    window = slice(int(begin * FPS), int(end * FPS) + 1)
+    away = turned(-source.heading[window][0], source.center[window] - source.center[window][0])
+    return float(max(0.0, away[:, 1].max()))
 
 
 def _stands(source, when):
@@ -63,7 +74,7 @@ def _in_time(scene):
     held = rng.uniform() < 0.45
     alone = not held and rng.uniform() < 0.22
     size = np.mean(scene.legs)
-    gap = rng.uniform(0.90, 1.06) * size if held else rng.uniform(1.0, 1.9)
+    gap = rng.uniform(0.88, 1.0) * min(size, 1.05 * min(scene.legs)) if held else rng.uniform(1.0, 1.9)
     beat = rng.uniform(0.46, 0.68)
     begin, delay = rng.uniform(0.5, 1.1), rng.uniform(0.02, 0.12) if held else rng.uniform(0.08, 0.4)
     far = gap + rng.uniform(0.25, 0.6) if held else gap

@@ -29,16 +29,17 @@ def close_in(scene: Scene, when, far, near, shift=0.0, who=(0, 1)):
     return done
 
 
-def from_above(person, side, palm, start, touch, hold, fall):
-    """Lift a hand before it goes to ``palm`` [T, 3] and back the same way, so that it comes from above and not through an arm
-    that hangs there; returns the weight [T] of the reach itself, which is whole from ``touch`` on for ``hold`` seconds."""
+def from_above(person, side, palm, turn, start, touch, hold, fall):
+    """Lift a hand, turned by ``turn`` [T, 4], before it goes to ``palm`` [T, 3] and back the same way: it comes from above and
+    not through an arm that hangs there. Returns the reach's own weight [T], whole from ``touch`` on for ``hold`` seconds."""
     t, rise = person.times, touch - start
     shoulder = person.places[:, ik.ARM[side][1]]
-    via = shoulder + 0.5 * (palm - shoulder)
-    via[:, 1] = np.maximum(palm[:, 1], shoulder[:, 1]) + 0.07
-    lifted = pulse(t, start, 0.6 * rise, touch + hold + 0.5 * fall - start - 0.6 * rise, fall)
-    person.reach(side, lifted, via, None, person.pole(side, out=0.7, down=1.0, back=0.0), pronation=0.0)
-    return pulse(t, start + 0.35 * rise, 0.65 * rise, hold, 0.75 * fall)
+    left, _ = person.axes()
+    via = shoulder + 0.55 * (palm - shoulder) + (0.07 if side == 0 else -0.07) * left
+    via[:, 1] = np.maximum(palm[:, 1], shoulder[:, 1]) + 0.05
+    lifted = pulse(t, start, 0.7 * rise, touch + hold + 0.45 * fall - start - 0.7 * rise, fall)
+    person.reach(side, lifted, via, turn, person.pole(side, out=0.7, down=1.0, back=0.0))
+    return pulse(t, start + 0.3 * rise, 0.7 * rise, hold, 0.85 * fall)
 
 
 def hug(scene: Scene):
@@ -204,7 +205,7 @@ def _no_hug(scene):
 def comfort(scene: Scene):
     """One hangs the head; the other comes and lays a hand on the shoulder. Or the sad one turns away from it."""
     rng, t = scene.rng, scene.times
-    gap = rng.uniform(0.74, 0.88) * min(np.mean(scene.legs), 1.03 * scene.legs[1])
+    gap = rng.uniform(0.74, 0.85) * min(np.mean(scene.legs), 1.03 * scene.legs[1])
     away = rng.uniform(-0.8, 0.8)
     refused = rng.uniform() < 0.22
     hand = drawn_hand(rng, 0.3)
@@ -218,7 +219,7 @@ def comfort(scene: Scene):
         scene.stand(1, scene.spot(gap / 2 + rng.uniform(0.3, 0.55)), scene.facing(1) + rng.normal(0, 0.1))
         there = scene.plans[1].step_pair(begin + 0.4, spot, scene.facing(1), 0.45)
     lift = there + rng.uniform(-0.35, 0.3)
-    rise = rng.uniform(0.65, 1.0)
+    rise = rng.uniform(0.9, 1.3)
     touch, hold = max(lift + rise, there), rng.uniform(1.2, 2.8)
     if refused:
         flinch = touch - rng.uniform(0.25, 0.45)
@@ -249,7 +250,7 @@ def _hang_head(scene, slump, relief):
     sad = scene.people[0]
     sad.bend(pitch=rng.uniform(0.10, 0.26) * slump, hips=0.15)
     left, _ = sad.axes()
-    ik.turn_spine(sad.rotations, {12: 0.5, 15: 0.5}, left * (rng.uniform(0.35, 0.65) * slump)[:, None])
+    ik.turn_spine(sad.rotations, {12: 0.5, 15: 0.5}, left * (rng.uniform(0.28, 0.5) * slump)[:, None])
     sob = rng.uniform(0.0, 0.02) * np.sin(2 * np.pi * rng.uniform(0.8, 1.4) * t) * slump
     ik.turn_spine(sad.rotations, {6: 0.5, 9: 0.5}, left * sob[:, None])
     scene.watch(0, np.clip(1.6 * relief, 0, 0.9) + 0 * t)
@@ -268,9 +269,9 @@ def _face_in_hand(scene, slump, touched, until):
         stop = min(until, t[-1]) + (late if side != touched else 0.0)
         weight = slump * pulse(t, rng.uniform(-0.5, 0.5), 0.8, max(0.3, stop - 1.2), 0.9)
         across = 1.0 if side == 0 else -1.0
-        face = sad.places[:, 15] + R.rotate(sad.turns[:, 15], np.array([0.035 * across, 0.02, 0.125]))
+        face = sad.places[:, 15] + R.rotate(sad.turns[:, 15], np.array([0.035 * across, 0.0, 0.155]))
         face = face + R.rotate(sad.turns[:, 15], np.array([0.012 * across, 0.0, 0.0])) * oscillation(t, 0.3, 40, 1.1)[:, None]
-        fingers = R.rotate(sad.turns[:, 15], np.array([-0.45 * across, 0.9, 0.15]))
+        fingers = R.rotate(sad.turns[:, 15], np.array([-0.3 * across, 0.95, 0.1]))
         palm = R.rotate(sad.turns[:, 15], np.array([0.0, 0.0, -1.0]))
         sad.reach(side, weight, face, ik.hand_turn(side, fingers, palm), sad.pole(side, out=0.45, down=1.0, back=-0.4))
 
@@ -292,8 +293,8 @@ def _lay_hands(scene, hand, start, touch, hold, refused):
             frozen = int(np.clip((touch - 0.35) * FPS, 0, len(t) - 1))
             palm = np.repeat(palm[[frozen]], len(t), 0) - 0.22 * line + 0.02 * noise(rng, (len(t), 3), 0.5)
         stay = rng.uniform(0.2, 0.6) if refused else hold
-        weight = from_above(kind, side, palm, start, touch, stay, rng.uniform(0.6, 0.9))
         turn = ik.hand_turn(side, ik.unit(line - 0.35 * ik.UP), -ik.UP + 0.2 * line)
+        weight = from_above(kind, side, palm, turn, start, touch, stay, rng.uniform(0.75, 1.0))
         kind.reach(side, weight, palm, turn, kind.pole(side, out=0.6, down=1.0, back=0.2))
         if not refused:
             contacts.append((shoulder, 20 + side, touch, touch + hold, float(gap)))

@@ -131,7 +131,11 @@ def chase(scene: Scene):
     track = Path.through(np.concatenate([entry.points[:-1], path.points[8:][keep[8:]]]))
     hunter = scene.run(chaser, 1.05 if outcome == "caught" else 1.0)
     seconds = plan.walking_time(track, hunter)
-    rate = seconds / max(0.5, done + rng.uniform(0.1, 0.5) - go[chaser])
+    arrival = done + rng.uniform(0.1, 0.5)
+    if outcome == "caught":
+        # Who is much the faster one sets off a little later.
+        go[chaser] += np.clip(arrival - go[chaser] - seconds / 0.9, 0.0, 0.5)
+    rate = seconds / max(0.5, arrival - go[chaser])
     if outcome == "caught":
         if not 0.82 < rate < 1.25:
             scene.reject("pace", f"{rate:.2f}")
@@ -170,8 +174,8 @@ def _catch(scene, runner, came):
     rng, t = scene.rng, scene.times
     prey, hunter = scene.people[runner], scene.people[1 - runner]
     side = int(rng.uniform() < 0.75)
-    touch = came + rng.uniform(0.05, 0.25)
-    rise, hold = rng.uniform(0.45, 0.65), rng.uniform(0.5, 1.4)
+    touch = came + rng.uniform(0.1, 0.35)
+    rise, hold = rng.uniform(0.7, 0.9), rng.uniform(0.5, 1.4)
     weight = pulse(t, touch - rise, rise, hold, 0.7)
     hunter.bend(pitch=rng.uniform(0.08, 0.2) * weight, yaw=(1 if side == 1 else -1) * 0.2 * weight, hips=0.3)
     jolt = pulse(t, touch, 0.25, 0.1, 0.6)
@@ -184,7 +188,7 @@ def _catch(scene, runner, came):
     ahead = ik.unit((prey.places[:, shoulder] - hunter.places[:, ik.ARM[side][1]]) * np.array([1.0, 0.0, 1.0]))
     palm = prey.places[:, shoulder] + gap * R.rotate(prey.turns[:, 9], ik.unit(np.array([0.30 * out, 0.80, -0.50])))
     turn = ik.hand_turn(side, ik.unit(ahead - 0.1 * ik.UP), -ik.UP + 0.35 * ahead)
-    weight = from_above(hunter, side, palm, touch - rise, touch, hold, 0.8)
+    weight = from_above(hunter, side, palm, turn, touch - rise, touch, hold, 0.8)
     hunter.reach(side, weight, palm, turn, hunter.pole(side, out=0.7, down=1.0, back=0.2))
     pair = (shoulder, 20 + side) if runner == 0 else (20 + side, shoulder)
     return [(*pair, touch, touch + hold, float(gap))]

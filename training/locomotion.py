@@ -30,7 +30,10 @@ class Plant:
 
 @dataclass
 class Stride:
-    """A stretch of a real walk to lay over plan seconds: clip seconds = ``clip_start`` + (t - ``start``) * ``rate``."""
+    """A stretch of a real walk to lay over plan seconds: clip seconds = ``clip_start`` + (t - ``start``) * ``rate``.
+
+    ``free``: the second from which both feet stood before it.
+    """
 
     source: object
     start: float
@@ -38,6 +41,7 @@ class Stride:
     clip_start: float
     rate: float
     gains: list[tuple[float, int, float]] = field(default_factory=list)
+    free: float = -1e3
 
 
 def turned(yaw, xz):
@@ -185,14 +189,15 @@ class Plan:
 
         ``gait`` is a choreo_source.FittedGait; ends standing at the path's end. Returns the time of the last strike.
         """
-        start = self.ready(start)
+        free = self.ready(-1e3)
+        start = max(start, free)
         reached = self.paces(path, gait)
         count = len(reached)
         swings = gait.swings(count + 1)
         rate = gait.rate
         zero = swings[0].lift
         half = 0.5 * self.stance.half + 0.5 * gait.half * self.leg
-        stride = Stride(gait.source, start, start, zero, rate)
+        stride = Stride(gait.source, start, start, zero, rate, free=free)
         for k, swing in enumerate(swings):
             travelled = reached[min(k, count - 1)]
             center, yaw = path.at(travelled)
