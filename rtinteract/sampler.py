@@ -89,14 +89,28 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
         here.masked_fill_(masked, config.mask_id)
         logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
                              placement=placement, last=last, **({} if person is None else {"person": person}))
-        drawn, score = ops.draw(*(logits.chunk(2) if guided else (logits,)), scale=guidance, count=count, temperature=temperature,
-                                streams=None if streams is None else streams[i][:, people, :, tail],
-                                noise=None if noise is None else noise[i][..., tail, :])
-        here.copy_(torch.where(masked, drawn, here))
-        scores = torch.where(masked, score, KEPT_SCORE)
+        scores = _drawn(logits, masked, here, guided, scale=guidance, count=count, temperature=temperature,
+                        streams=None if streams is None else streams[i][:, people, :, tail],
+                        noise=None if noise is None else noise[i][..., tail, :])
         if progress is not None and progress(i + 1, iterations) is False:
             raise Cancelled(f"sampling stopped by the progress callback after iteration {i + 1} of {iterations}")
     return codes
+
+
+def _drawn(logits: Tensor, masked: Tensor, here: Tensor, guided: bool, *, streams: Tensor | None, noise: Tensor | None,
+           **options) -> Tensor:
+    """Draw the masked tokens of the view ``here`` in place; every token's score."""
+    given = [*logits.chunk(2 if guided else 1), streams, noise]
+    scores = torch.full(masked.shape, KEPT_SCORE, dtype=torch.float32, device=masked.device)
+    # How many are masked is free to ask on a CPU alone.
+    few = masked.device.type == "cpu"
+    *rows, streams, noise = [x[masked] if few and x is not None else x for x in given]
+    drawn, score = ops.draw(*rows, streams=streams, noise=noise, **options)
+    if few:
+        here[masked], scores[masked] = drawn, score
+        return scores
+    here.copy_(torch.where(masked, drawn, here))
+    return torch.where(masked, score, scores)
 
 
 def _only_person(masked: Tensor) -> int | None:
