@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from command_line import here
-from rtinteract.training import tables_measure
+from dataset_files import write_interhuman
+from rtinteract.training import metrics, tables_measure
 from rtinteract.training.interclip import InterClip, save_evaluator
 from rtinteract.training.pairs import Contact, save_pairs
 from rtinteract.training.plots import Chart, nice_steps, write_charts
@@ -114,6 +115,17 @@ def test_without_an_evaluator_what_needs_none_is_measured(folder, small_model_pa
     maker = Tables(Contender("small", small_model_path, "cpu"), [], [data], tmp_path, replace(OPTIONS, repeats=1), progress=False)
     made = row(maker.table2(), "small")
     assert made.values["mpjpe_m"][0] > 0 and made.values["reconstruction_fid"] is None and "--evaluator" in made.remark
+
+
+def test_a_data_set_is_read_from_its_test_split(ruler, small_model_path, tmp_path):
+    write_interhuman(tmp_path / "data", frames=40)
+    data = load_data(tmp_path / "data", ruler, None)
+    assert (data.name, len(data.cases), len(data.texts[0])) == ("InterHuman", 1, 3) and data.setting == metrics.INTERHUMAN
+    maker = Tables(Contender("small", small_model_path, "cpu"), [], [data], tmp_path, OPTIONS, progress=False)
+    table = maker.table2()
+    assert row(table, "small").values["mpjpe_m"][0] > 0 and row(table, "small").values["reconstruction_fid"] is None
+    assert not any(r.labels[0] == "InterHuman" and r.remark.startswith("not measured") for r in table.rows)
+    assert row(maker.table1(), "Ground truth").values["r1"] == [1, 1]
 
 
 def test_a_damaged_measurement_is_made_again(tmp_path):

@@ -89,6 +89,10 @@ class EvalData:
         """Embeddings [cases, E] of the real pairs."""
         return self.evaluator.pairs([(c.actor, c.truth) for c in self.cases])
 
+    def fid(self, motion: np.ndarray) -> float | None:
+        """FID of embeddings [cases, E] against the true pairs; None where there is but one."""
+        return metrics.fid(self.truth, motion, scale=self.setting["scale"]) if len(motion) > 1 else None
+
     @property
     def recognises(self) -> bool:
         """Whether there are kinds to be told apart."""
@@ -181,12 +185,11 @@ def matching(data: EvalData, cases: Sequence[Case], pairs: Sequence[tuple[Motion
     text, pool = data.evaluator.texts([c.text for c in cases]), min(options.pool, len(cases))
     precision = metrics.r_precision(text[order], motion[order], pool=pool)
     found = {"r1": precision[0], "r2": precision[1], "r3": precision[2], "mm_distance": metrics.mm_distance(text, motion),
-             "fid": metrics.fid(data.truth, motion, scale=data.setting["scale"]),
              "diversity": metrics.diversity(motion, times=min(300, len(motion)), seed=options.seed + repeat, **data.setting)}
     if data.recognises:
         ranks = recognised({k: data.evaluator.texts(t) for k, t in data.prompts.items()}, motion, [c.kind for c in cases])
         found |= {"kind_1": (ranks < 1).mean(), "kind_3": (ranks < 3).mean()}
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in found.items()} | {"fid": data.fid(motion)}
 
 
 def ruler(data: EvalData, options: TableOptions) -> dict:

@@ -187,5 +187,5 @@ def reconstruction(contender: Contender, data: EvalData, progress: bool) -> dict
     found = {"mpjpe_m": float(np.average(errors, weights=frames)), "aligned_m": float(np.average(aligned, weights=frames)),
              "reconstruction_fid": None}
     if data.evaluator is not None:
-        found["reconstruction_fid"] = figures.fid(data.truth, data.evaluator.pairs(made), scale=data.setting["scale"])
+        found["reconstruction_fid"] = data.fid(data.evaluator.pairs(made))
     return found
