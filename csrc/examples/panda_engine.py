@@ -72,7 +72,7 @@ class Game(ShowBase):
         self.render.setLight(self.render.attachNewNode(sky))
         self.setBackgroundColor(0.87, 0.9, 0.93)
         self.rotations = np.empty((22, 4), np.float32)
-        self.plans = 0
+        self.plans, self.side = 0, None
 
     def tick(self, now, elapsed):
         frame = min(int(elapsed * self.actor.fps), len(self.actor) - 1)
@@ -82,7 +82,12 @@ class Game(ShowBase):
         self.plans = info["plan"]
         places = np.concatenate([self.people[0].show(root, rotations), self.people[1].show(npc, self.rotations)])
         middle = self.render.getRelativePoint(self.people[0].bones[0][0].getParent(), Point3(*places.mean(0)))
-        self.camera.setPos(middle + Vec3(2.6, -3.6, 1.2))
+        # From the side, so that neither hides the other.
+        across = self.render.getRelativeVector(self.people[0].bones[0][0].getParent(), Vec3(*(npc - root)))
+        across = Vec3(across.y, -across.x, 0)
+        across = across.normalized() if across.length() > 0.1 else Vec3(1, 0, 0)
+        self.side = across if self.side is None else (self.side + (across - self.side) * 0.05)
+        self.camera.setPos(middle + self.side * 4.4 + Vec3(0, 0, 1.2))
         self.camera.lookAt(middle)
         self.graphicsEngine.renderFrame()
 

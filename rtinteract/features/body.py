@@ -19,17 +19,20 @@ _CHILDREN = tuple(tuple(j for j, p in enumerate(SMPL22_PARENTS) if p == i) for i
 _PARENTS = list(SMPL22_PARENTS[1:])
 # Knees, ankles, elbows, wrists: the ends of the bones that retargeting turns into SMPL-22's rest directions.
 _LIMBS = (4, 5, 7, 8, 18, 19, 20, 21)
+# Spine, neck and collars, which point as decoded: on a body of other proportions the place of the next joint may lie behind.
+_TRUNK = (3, 6, 9, 12, 13, 14)
 
 
 class _Level(NamedTuple):
     """Joints of one depth, where their parents stand in the depth before, and those with a single child: which (``swung``), where
-    in this level (``at``), and their children."""
+    in this level (``at``), their children, and which are of the trunk [swung, 1]."""
 
     joints: torch.Tensor
     above: torch.Tensor
     swung: torch.Tensor
     at: torch.Tensor
     child: torch.Tensor
+    trunk: torch.Tensor
 
 
 @cache
@@ -38,7 +41,8 @@ def _levels(device) -> tuple[_Level, ...]:
     for joints, above in tree_levels(SMPL22_PARENTS):
         swung = [j for j in joints if len(_CHILDREN[j]) == 1]
         parts = joints, above, swung, [joints.index(j) for j in swung], [_CHILDREN[j][0] for j in swung]
-        found.append(_Level(*(torch.tensor(p, dtype=torch.int64, device=device) for p in parts)))
+        trunk = torch.tensor([[j in _TRUNK] for j in swung], dtype=torch.bool, device=device)
+        found.append(_Level(*(torch.tensor(p, dtype=torch.int64, device=device) for p in parts), trunk))
     return tuple(found)
 
 
@@ -80,7 +84,8 @@ def pose_body(positions: torch.Tensor, rotations: torch.Tensor, offsets: torch.T
         if len(level.swung):
             own = raw[..., level.swung, :]
             bone = R.rotate(own, offsets[..., level.child, :].expand(*own.shape[:-1], 3))
-            aim = positions[..., level.child, :] - here[..., level.at, :]
+            start = torch.where(level.trunk, positions[..., level.swung, :], here[..., level.at, :])
+            aim = positions[..., level.child, :] - start
             turn[..., level.at, :] = R.multiply(R.between(bone, aim), own)
         places.append(here)
         turns.append(turn)
