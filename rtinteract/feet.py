@@ -101,8 +101,32 @@ def plant_feet(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, fix
         moves = corrections(places[:, leg[3]], fixed)
         if np.abs(moves).max(initial=0.0) > 1e-6:
             _bend(world, places, leg, places[:, leg[2]] + moves)
-    parents = list(SMPL22_PARENTS[1:])
-    local = rotations.copy()
-    local[:, 1:] = R.multiply(R.inverse(world[:, parents]), world[:, 1:])
+    local = _local(world, rotations)
     local[:fixed] = rotations[:fixed]
+    return local
+
+
+def _local(world: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """Local rotations [T, 22, 4] of world ones; the root's are those of ``rotations``."""
+    local = rotations.copy()
+    local[:, 1:] = R.multiply(R.inverse(world[:, list(SMPL22_PARENTS[1:])]), world[:, 1:])
     return R.normalize(local)
+
+
+def bend_legs(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, ankles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Root [T, 3] and local rotations [T, 22, 4] with both ankles at ``ankles`` [T, 2, 3] (left, right) in metres; the root
+    comes down where a leg would be too short. Feet keep their world rotation."""
+    places, world = forward_kinematics(SMPL22, root, rotations, offsets=offsets, with_rotations=True)
+    drop = np.zeros(len(root))
+    for i, (hip, knee, ankle, _) in enumerate(_LEGS):
+        leg = REACH * (np.linalg.norm(offsets[knee]) + np.linalg.norm(offsets[ankle]))
+        over = places[:, hip] - ankles[:, i]
+        # A leg that was straight before may stay so.
+        stretched = np.maximum(leg, np.linalg.norm(places[:, hip] - places[:, ankle], axis=-1))
+        level = (over[:, [0, 2]] ** 2).sum(-1)
+        drop = np.maximum(drop, over[:, 1] - np.sqrt(np.maximum(stretched ** 2 - level, 0.0)))
+    root = root - drop[:, None] * [0.0, 1.0, 0.0]
+    places, world = places - drop[:, None, None] * [0.0, 1.0, 0.0], world.copy()
+    for i, leg in enumerate(_LEGS):
+        _bend(world, places, leg, ankles[:, i])
+    return root, _local(world, rotations)

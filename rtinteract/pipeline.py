@@ -13,7 +13,9 @@ import torch
 
 from rtinteract.capture import Graphs
 from rtinteract.checkpoint import ModelParts
+from rtinteract.closing import close
 from rtinteract.codec import Codec
+from rtinteract.contact import likelihoods, shipped_net, touches
 from rtinteract.errors import MotionError
 from rtinteract.features import base
 from rtinteract.features.body import fit_offsets
@@ -26,7 +28,7 @@ from rtinteract.packed import packed
 from rtinteract.placement import compose, describe_pair
 from rtinteract.precision import beside_int8, narrowed
 from rtinteract.quant import int8_transformer
-from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
+from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with, world_rotations
 
 # Columns from which on the codec may run in its narrow type.
 _WIDE = 8
@@ -180,6 +182,20 @@ def with_planted_feet(poses: Poses, offsets: torch.Tensor, fixed: int = 0) -> Po
                       offsets.double().cpu().numpy(), fixed)
     rotations = torch.as_tensor(held, dtype=torch.float32, device=poses.rotations.device)
     return Poses(forward_kinematics(SMPL22, poses.positions[:, 0], rotations, offsets=offsets), rotations)
+
+
+def with_contacts(poses: Poses, offsets: torch.Tensor, actor: Poses, fixed: int = 0) -> Poses:
+    """Person 1's poses [T] of the body with rest ``offsets`` [22, 3] that meet the ``actor``'s [T] where the two are told to
+    touch (`rtinteract.contact`, `rtinteract.closing`); the first ``fixed`` frames stay. The same object where nothing touches."""
+    turned = [p.rotations.double().cpu().numpy() for p in (actor, poses)]
+    places = [p.positions.double().cpu().numpy() for p in (actor, poses)]
+    turns = [world_rotations(SMPL22, r) for r in turned]
+    found = touches(*likelihoods(shipped_net(), places, turns))
+    if not found:
+        return poses
+    root, rotations = (torch.as_tensor(x, dtype=torch.float32, device=poses.rotations.device) for x in
+                       close(places[1][:, 0], turned[1], offsets.double().cpu().numpy(), (places[0], turns[0]), found, fixed))
+    return Poses(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)
 
 
 def body_of(motion: Motion, device="cpu") -> torch.Tensor:

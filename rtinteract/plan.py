@@ -13,9 +13,11 @@ from rtinteract.blend import take_over
 from rtinteract.features.canonical import Frame
 from rtinteract.feet import plant_feet
 from rtinteract.motion import MODEL_FPS, Motion
-from rtinteract.pipeline import Pipeline, Poses
+from rtinteract.pipeline import Pipeline, Poses, with_contacts
 from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
 
+# Metres between two people's pelvises beyond which nothing touches within a plan.
+_APART_M = 2.2
 # Frames before now that the read poses depend on: half the window in which their root's drift is averaged, and some.
 SETTLED = 8
 
@@ -49,6 +51,33 @@ class Course:
         rotations = torch.cat([past.rotations, self.rotations])
         held = plant_feet(_numbers(root), _numbers(rotations), _numbers(self.offsets), len(past))[len(past):]
         return Course(self.root, torch.as_tensor(held, dtype=torch.float32, device=self.root.device), self.offsets)
+
+    def touching(self, past: Poses, actor_past: Poses, foreseen: Foreseen, shown: Poses | None, blend: int) -> Course:
+        """The same way with hands that meet the actor's (one body only); itself where nothing touches nor has just touched.
+
+        ``past`` [P] and ``actor_past`` [Q] are what went before without such corrections, ``shown`` [1] the last pose that was
+        shown with them (None: it had none), which this takes over from for ``blend`` frames.
+        """
+        known = min(len(past), len(actor_past))
+        level = (self.root[:, [0, 2]] - actor_past.positions[-1, 0, [0, 2]]).norm(dim=-1)
+        if known == 0 or (shown is None and float(level.min()) > _APART_M):
+            return self
+        frames = len(self.root)
+        own = Poses.join([past[len(past) - known:], self.poses(frames)])
+        actor = Poses.join([actor_past[len(actor_past) - known:], foreseen.course.poses(frames)])
+        closed = with_contacts(own, self.offsets, actor)
+        if closed is own and (shown is None or _alike(shown, past[len(past) - 1:])):
+            return self
+        root, rotations, last = closed.positions[:, 0], closed.rotations, past[len(past) - 1:] if shown is None else shown
+        root, rotations = take_over(root[known:], rotations[known:], root[known - 1], rotations[known - 1],
+                                    last.positions[-1, 0], last.rotations[-1], blend)
+        return Course(root, rotations, self.offsets)
+
+
+def _alike(a: Poses, b: Poses) -> bool:
+    """Whether nobody could tell two poses from each other: less than a millimetre and a tenth of a degree apart."""
+    turns = (a.rotations * b.rotations).sum(-1).abs()
+    return float((a.positions - b.positions).abs().max()) < 1e-3 and float(turns.min()) > 0.9999995
 
 
 def _numbers(x: torch.Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from rtinteract import rotation as R
 from rtinteract.errors import Cancelled
 from rtinteract.fill import Draw, fill_and_decode
-from rtinteract.pipeline import Pipeline, Poses, offsets_of, only, with_planted_feet
+from rtinteract.pipeline import Pipeline, Poses, offsets_of, only, with_contacts, with_planted_feet
 from rtinteract.sampler import check_options, guidance_modulations, sample_codes, seeds_of
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -29,7 +29,8 @@ def overlap_of(window: int) -> int:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the masked tokens are filled (InterMask section 3.4); ``feet`` holds planted feet still afterwards."""
+    """How the masked tokens are filled (InterMask section 3.4); ``feet`` holds planted feet still afterwards,
+    ``contact`` brings the second person's hands to where the two are about to touch."""
 
     iterations: int = 12
     guidance: float = 2.0
@@ -37,6 +38,7 @@ class Sampling:
     temperature: float = 1.0
     seed: int = 0
     feet: bool = True
+    contact: bool = False
     progress: Callable[[int, int], object] | None = None
 
 
@@ -67,6 +69,13 @@ class Scene:
             begun = int(kept.long().cumprod(0).sum())
             if not kept[begun:].any() and begun < self.frames:
                 self.made[person] = with_planted_feet(self.made[person], self.offsets[person], begun)
+
+    def touch(self) -> None:
+        """Close what is missing to the touches of the second person, unless kept poses lie in between."""
+        kept = self.keep[1].any(-1)
+        begun = int(kept.long().cumprod(0).sum())
+        if not kept[begun:].any() and begun < self.frames:
+            self.made[1] = with_contacts(self.made[1], self.offsets[1], self.made[0], begun)
 
     def given(self, person: int) -> bool:
         """Whether every pose of a person is known and stays."""
@@ -215,6 +224,9 @@ def roll_out(pipeline: Pipeline, scenes: list[Scene], sampling: Sampling) -> Non
     if sampling.feet:
         for scene in scenes:
             scene.plant()
+    if sampling.contact:
+        for scene in scenes:
+            scene.touch()
 
 
 def _stage(sampling: Sampling, turn: int, rounds: int):

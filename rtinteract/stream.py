@@ -40,7 +40,8 @@ _FOOTING = 8
 class StreamConfig:
     """Frames are the model's (30 a second). ``window``, ``horizon`` and ``hop`` are whole token columns.
 
-    ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still. Guidance runs the
+    ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still,
+    ``contact`` brings the reactor's hands to where the two are about to touch. Guidance runs the
     transformer on a doubled batch, a hop takes about a fifth longer; what it is worth in a stream is not settled.
     """
 
@@ -53,6 +54,7 @@ class StreamConfig:
     top_k: float = 0.1
     blend: int = 10
     feet: bool = True
+    contact: bool = False
     seed: int = 0
 
     def check(self, stride: int) -> None:
@@ -164,6 +166,7 @@ class ReactionStream:
         self._pending: list[Motion] = []
         self._plan: Plan | None = None
         self._next: Poses | None = None
+        self._touched: Poses | None = None
         self._missing = 0
         self._heard = 0
         self._hops = 0
@@ -222,6 +225,13 @@ class ReactionStream:
         self._plan = Plan(self._heard, time.perf_counter() - began, course, foreseen)
         self.hop_seconds.append(self._plan.seconds)
         return self._plan
+
+    def _touching(self, course: Course, foreseen: Foreseen) -> Course:
+        """The course as it is shown: with hands that meet. The reactor's own window goes on without, so that the model's motion
+        is the same with and without it."""
+        closed = course.touching(self._reactor.poses(), self._actor.poses(), foreseen, self._touched, self.config.blend)
+        self._touched = None if closed is course else closed.poses(self.config.hop)[self.config.hop - 1:]
+        return closed
 
     def push(self, actor_frames: Motion) -> list[Plan]:
         """Any number of the actor's frames; a plan for every hop they complete. Chunks of any size give the same plans."""
@@ -303,6 +313,8 @@ def _plan_alike(streams: list[ReactionStream], began: float) -> list[Plan]:
     foreseen = [Foreseen(pipeline, filled[i, 0, :, begin:], Frame(yaw[i, 0], origin[i, 0]), s._actor_offsets,
                          min(SETTLED, before) + config.horizon, min(SETTLED, before), s._actor.last(), config.blend)
                 for i, s in enumerate(streams)]
+    if config.contact and people == 2:
+        courses = [s._touching(c, f) for s, c, f in zip(streams, courses, foreseen, strict=True)]
     return [s._planned(*made, began) for s, *made in zip(streams, courses, following, foreseen, strict=True)]
 
 

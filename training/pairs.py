@@ -153,8 +153,8 @@ def save_pairs(folder, clips: list[PairClip], shard_size: int = 64) -> None:
     write_index(folder, shards, {"clips": len(clips)})
 
 
-def load_pairs(folder) -> list[PairClip]:
-    """All clips of a folder in order; MotionError without a readable index.json of a known format."""
+def shards_of(folder) -> list[Path]:
+    """The shards of a folder in order; MotionError without a readable index.json of a known format."""
     path = Path(folder) / "index.json"
     try:
         index = json.loads(path.read_text())
@@ -163,4 +163,9 @@ def load_pairs(folder) -> list[PairClip]:
     if index.get("format_version") != FORMAT_VERSION:
         raise MotionError(f"pairs folder {folder}: expected format_version {FORMAT_VERSION}, got "
                           f"{index.get('format_version')}; compose the pairs again with this version")
-    return [clip for name in index["shards"] for clip in read_shard(Path(folder) / name)]
+    return [Path(folder) / name for name in index["shards"]]
+
+
+def load_pairs(folder) -> list[PairClip]:
+    """All clips of a folder in order; MotionError without a readable index.json of a known format."""
+    return [clip for shard in shards_of(folder) for clip in read_shard(shard)]

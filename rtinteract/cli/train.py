@@ -186,6 +186,25 @@ def evaluator(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX,
 
 
 @train_app.command()
+def contact(pairs: list[Path] = typer.Option(..., help="Folder of composed pairs (rtinteract data compose); may be given "
+                                             "more than once."),
+            out: Path = typer.Option(Path("contact.safetensors"), "--out", "-o", help="Where to write."),
+            clips: int = typer.Option(3000, min=1, help="About so many clips of each folder, spread over it."),
+            steps: int = typer.Option(2000, min=1, help="Steps of training."),
+            seed: int = typer.Option(0, help="Same seed and clips, same network.")) -> None:
+    """Train the network that tells where hands are about to meet, which `--contact` acts upon; minutes on one core.
+
+    Example: rtinteract train contact --pairs pairs --out contact.safetensors
+    """
+    stage = _training("contact")
+    check_folder(out)
+    settings = stage.ContactConfig(steps=steps, seed=seed)
+    found = stage.load_sights(pairs, clips)
+    stage.write_net(stage.train_contact(found, settings), out, settings, len(found))
+    typer.echo(f"wrote {out} ({len(found)} clips)")
+
+
+@train_app.command()
 def assemble(codec: Path = typer.Option(..., help="codec.safetensors."),
              transformer: Path = typer.Option(..., help="transformer.safetensors."),
              out: Path = typer.Option("model.safetensors", "--out", "-o", help="Where to write."),
