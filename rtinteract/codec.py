@@ -14,6 +14,7 @@ from rtinteract.errors import ConfigError, MotionError
 from rtinteract.kernels.backend import use_triton
 from rtinteract.kernels.convolution import convolution
 from rtinteract.kernels.nearest_code import nearest_code
+from rtinteract.sequence import SequenceDecoder, SequenceEncoder
 
 DRAW_TEMPERATURE = 0.5
 
@@ -144,13 +145,17 @@ class FiniteScalarQuantizer(nn.Module):
     reach from the first batch and stays so: without them the first large steps of an optimiser drive all rows into one
     corner (measured: 16 of 1000 codes in use after one step, and no way back). Where a batch comes in parts, ``parts`` is a
     list, and whoever divided the batch calls `absorb` with its moments before the parts pass; None: a training pass moves them.
+
+    A ``plain`` one takes rows that are the channels themselves, and its code vectors are the levels. ``reach`` is as
+    `CodecConfig.fsq_reach`.
     """
 
-    def __init__(self, levels: tuple[int, ...], dim: int):
+    def __init__(self, levels: tuple[int, ...], dim: int, reach: float = 1.0, plain: bool = False):
         super().__init__()
         self.parts: list | None = None
-        self.inward = nn.Linear(dim, len(levels))
-        self.outward = nn.Linear(len(levels), dim)
+        self.spread = reach
+        self.inward = None if plain else nn.Linear(dim, len(levels))
+        self.outward = nn.Identity() if plain else nn.Linear(len(levels), dim)
         self.register_buffer("mean", torch.zeros(len(levels)))
         self.register_buffer("variance", torch.ones(len(levels)))
         self.register_buffer("batches", torch.tensor(0))
@@ -166,13 +171,15 @@ class FiniteScalarQuantizer(nn.Module):
         self.register_buffer("offset", torch.where(count % 2 == 0, 0.5, 0.0), persistent=False)
 
     def _project(self, rows):
+        if self.inward is None:
+            return rows
         rows = F.layer_norm(rows, rows.shape[-1:])
         return F.linear(rows, self.inward.weight.to(rows.dtype), self.inward.bias.to(rows.dtype))
 
     def _levels(self, rows):
         """Bounded channels [R, L] before rounding, in -middle .. middle."""
         z = (self._project(rows) - self.mean) * torch.rsqrt(self.variance + 1e-5)
-        return torch.tanh(z) * self.reach - self.offset
+        return torch.tanh(z / self.spread) * self.reach - self.offset
 
     def assign(self, rows):
         """Ids [R] of rows [R, D]."""
@@ -323,10 +330,11 @@ class Codec(nn.Module):
         super().__init__()
         _check_rows(config)
         self.config = config
-        self.encoder = Encoder(config)
+        sequence = config.form == "sequence"
+        self.encoder = SequenceEncoder(config) if sequence else Encoder(config)
         self.quantizer = (VectorQuantizer(config.codes, config.code_dim, config.ema_decay) if config.quantizer == "vq"
-                          else FiniteScalarQuantizer(config.levels, config.code_dim))
-        self.decoder = Decoder(config)
+                          else FiniteScalarQuantizer(config.levels, config.code_dim, config.fsq_reach, plain=sequence))
+        self.decoder = SequenceDecoder(config) if sequence else Decoder(config)
         # The encoder of the shipped size takes half the time so (CPU), and images come with their features innermost.
         self.to(memory_format=torch.channels_last)
 
@@ -342,7 +350,9 @@ class Codec(nn.Module):
             return self._rows(latent)
 
     def _features(self, latent, last: int | None = None):
-        latent = latent.to(self.decoder.stem.weight.dtype).contiguous(memory_format=torch.channels_last)
+        latent = latent.to(self.decoder.stem.weight.dtype)
+        if self.config.form == "image":
+            latent = latent.contiguous(memory_format=torch.channels_last)
         return self.decoder(latent, last).permute(0, 3, 2, 1)
 
     def latent(self, features):
@@ -355,7 +365,7 @@ class Codec(nn.Module):
             raise MotionError(f"codec: expected at least {c.frames_per_column} frames (one column), got {features.shape[1]}; "
                               "give a longer clip")
         image = features.permute(0, 3, 2, 1).to(self.encoder.stem.weight.dtype)
-        return self.encoder(image.contiguous(memory_format=torch.channels_last))
+        return self.encoder(image if c.form == "sequence" else image.contiguous(memory_format=torch.channels_last))
 
     def encode(self, features):
         """Codes int64 [B, S, N] of normalised features [B, T, J, F], N = T // 4."""

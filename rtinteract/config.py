@@ -25,6 +25,12 @@ class CodecConfig:
     ``kernels``/``strides`` are (joints, time) of each strided convolution, ``upsample`` the factors of each upsampling.
     ``widths`` are the channels of each resolution from the finest on, ``width`` everywhere without: a CPU spends most of its
     time at the finest. ``quantizer`` is "vq" (one codebook, EMA) or "fsq" (finite scalar quantisation, ``levels`` a channel).
+
+    ``form`` "image" convolves over joints and time, as published; "sequence" over time alone, each joint with weights of its
+    own (`rtinteract.sequence`): of ``kernels``, ``strides`` and ``upsample`` it takes the part of time, ``depth`` counts the
+    residual blocks of its coarsest resolution, and with "fsq" the channels of a token are the quantiser's own
+    (``code_dim`` = number of ``levels``). ``fsq_reach`` is how many standard deviations of a channel the middle of
+    its levels' curve spans: 1 uses the codes evenly, more tells large values apart.
     """
 
     joints: int = 22
@@ -42,6 +48,8 @@ class CodecConfig:
     quantizer: str = "vq"
     levels: tuple[int, ...] = ()
     ema_decay: float = 0.99
+    form: str = "image"
+    fsq_reach: float = 1.0
 
     def __post_init__(self):
         for name in ("joints", "features", "width", "code_dim", "codes", "depth"):
@@ -52,6 +60,14 @@ class CodecConfig:
         _check(not self.widths or (len(self.widths) == len(self.strides) + 1 and min(self.widths) >= 1), "codec.widths",
                f"{len(self.strides) + 1} numbers of channels, one a resolution, or none", self.widths)
         _check(0 <= self.dropout < 1, "codec.dropout", "a share in [0, 1)", self.dropout)
+        _check(self.form in ("image", "sequence"), "codec.form", "'image' or 'sequence'", self.form)
+        _check(self.fsq_reach > 0, "codec.fsq_reach", "more than 0", self.fsq_reach)
+        if self.form == "sequence" and self.quantizer == "fsq":
+            _check(self.code_dim == len(self.levels), "codec.code_dim", f"one channel for each of {len(self.levels)} levels",
+                   self.code_dim)
+        if self.form == "sequence":
+            whole = all(time == int(time) for _, time in self.upsample)
+            _check(whole, "codec.upsample", "whole factors over time", self.upsample)
         if self.quantizer == "fsq":
             _check(math.prod(self.levels) == self.codes and len(self.levels) > 0, "codec.levels",
                    f"factors of codes = {self.codes}", self.levels)
