@@ -7,7 +7,7 @@ import pytest
 import torch
 from rtinteract.training.codec import CodecStage, CodecTraining, load_codec, reconstruction_error, train_codec
 from rtinteract.training.data import Augmentation
-from rtinteract.training.metric_losses import MetricWeights, planted, terms
+from rtinteract.training.metric_losses import MetricWeights, feature_loss, feature_weights, planted, terms
 from rtinteract.training.state import load_state
 from rtinteract.training.trainer import LoopConfig
 from test_data import walk
@@ -51,7 +51,8 @@ def pair_clips():
 
 
 def config(**kw):
-    return CodecTraining(**({"codec": TINY, "loop": LOOP, "frames": 32, "shortest": 16, "longest": 48} | kw))
+    return CodecTraining(**({"codec": TINY, "loop": LOOP, "frames": 32, "shortest": 16, "longest": 48, "vary": False,
+                             "augmentation": Augmentation(warp=(0.85, 1.2), mix=0.35, pose=0.4, curve=0.35)} | kw))
 
 
 def test_the_codec_learns_and_its_file_reconstructs_as_the_metrics_say(tmp_path):
@@ -116,6 +117,34 @@ def test_batches_are_a_function_of_the_step():
         assert all(torch.equal(x, y) for x, y in zip(one, again, strict=True))
         frames.add(one.image.shape[1])
     assert frames > {32} and all(f % 4 == 0 for f in frames)
+
+
+def test_varied_batches_are_a_function_of_the_step_and_leave_no_clip_out():
+    # Clips of 28 frames for windows of 32, beside pairs.
+    stage = CodecStage(config(vary=True, usual=1.0), [Solo(c.motion[:28], c.split) for c in solo_clips()], pair_clips())
+    batches = [stage.batch(step) for step in range(6)]
+    assert {b.image.shape[1:] for b in batches} == {(32, 22, 12)}
+    assert all(torch.equal(x, y) for x, y in zip(stage.batch(3), batches[3], strict=True))
+
+
+def test_features_weigh_as_they_are_told():
+    w = MetricWeights(root_row=2.0, row_velocity=0.0, row_rotation=0.5)
+    weights = feature_weights(22, 12, w)
+    assert float(weights.mean()) == pytest.approx(1.0)
+    assert torch.allclose(weights[0], 2 * weights[1, 0]) and torch.allclose(weights[1:, 6:], weights[1, 0] / 2)
+    target = torch.randn(2, 4, 22, 12)
+    off = target.clone()
+    off[:, :, 1:, 3:6] += 1
+    assert float(feature_loss(off, target, w)) == 0 < float(feature_loss(off, target, MetricWeights()))
+
+
+def test_rotations_of_every_fourth_frame_are_those_of_all():
+    root, rotations, offsets = (torch.tensor(x, dtype=torch.float32) for x in walk(24, 3))
+    representation = base.get("hybrid")
+    image = representation.encode(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)[None]
+    positions, turns = representation.read_matrices(image)
+    again, some = representation.read_matrices(image, None, 4)
+    assert torch.equal(again, positions) and torch.allclose(some, turns[:, ::4])
 
 
 def test_metric_terms_vanish_on_the_truth_and_tell_a_sliding_foot():

@@ -35,6 +35,7 @@ from rtinteract.training.trainer import (
     step_seed,
     with_limits,
 )
+from rtinteract.training.variety import Variety, varied_crops
 
 from rtinteract.codec import Codec
 from rtinteract.config import CodecConfig, from_dict, to_dict
@@ -55,8 +56,14 @@ HELD_OUT_PAIRS = 48
 
 
 def small_codec() -> CodecConfig:
-    """The codec of the shipped model: 2.2 M parameters, finite scalar quantisation 8·5·5·5 (1000 codes)."""
-    return CodecConfig(width=96, widths=(48, 64, 192), code_dim=64, codes=1000, quantizer="fsq", levels=(8, 5, 5, 5), dropout=0.0)
+    """The small model's codec: 2.1 M parameters over whole bodies, finite scalar quantisation 5·5·5·5·4 (2500 codes)."""
+    return CodecConfig(form="sequence", widths=(128, 160, 208), code_dim=5, codes=2500, quantizer="fsq", levels=(5, 5, 5, 5, 4),
+                       fsq_reach=1.5, dropout=0.0)
+
+
+def small_loop() -> LoopConfig:
+    """The loop of the small model's codec: an hour at a high rate."""
+    return LoopConfig(minutes=60.0, batch=64, learning_rate=2.5e-3, weight_decay=1e-4, final_rate=0.01)
 
 
 @dataclass(frozen=True)
@@ -64,21 +71,25 @@ class CodecTraining:
     """Everything that decides a codec training. Windows are ``frames`` long with share ``usual``, else any length between
     ``shortest`` and ``longest`` in whole columns; ``pair_share`` of the batches come from pairs, where there are any. With
     ``own_frames`` each person is seen from its own canonical frame, else both of a pair from the first one's. Without
-    ``normalize`` features keep their units, as Inter-X's are published."""
+    ``normalize`` features keep their units, as Inter-X's are published. With ``vary`` and ``own_frames`` solo clips of any length
+    serve, varied by ``variety``, and of ``augmentation`` only how bodies, speeds, sides and canonical frames differ counts for
+    them."""
 
     representation: str = "hybrid"
     codec: CodecConfig = field(default_factory=small_codec)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(minutes=60.0))
+    loop: LoopConfig = field(default_factory=small_loop)
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(
-        scale=(0.85, 1.15), warp=(0.85, 1.2), mix=0.35, pose=0.4, curve=0.35))
-    metric: MetricWeights = field(default_factory=MetricWeights)
+        scale=(0.85, 1.15), warp=(0.8, 1.25), mix=0.35, pose=0.4, curve=0.35))
+    metric: MetricWeights = field(default_factory=lambda: MetricWeights(every=4))
     frames: int = WINDOW
     usual: float = 0.7
     shortest: int = 32
     longest: int = 128
-    pair_share: float = 0.3
+    pair_share: float = 0.2
     own_frames: bool = True
     normalize: bool = True
+    vary: bool = True
+    variety: Variety = field(default_factory=Variety)
 
     def __post_init__(self):
         for name in ("frames", "shortest", "longest"):
@@ -131,6 +142,7 @@ class CodecStage(Stage):
         train = [c for c in solo if c.split == "train"]
         self.held_out = [c for c in solo if c.split != "train"] or people_of((held_out or ())[:HELD_OUT_PAIRS])
         people = Pool.of_people if config.own_frames else Pool.of_pairs
+        self.solo = bool(train)
         self.pools = [Pool.of_solo(train)] if train or not pairs else []
         self.pools += [people(pairs, self.representation.turned)] if pairs else []
         windows = sum(p.people * int(((p.lengths - config.frames) // STRIDE + 1).clamp(min=0).sum()) for p in self.pools)
@@ -153,7 +165,7 @@ class CodecStage(Stage):
         if not config.normalize:
             return Normalizer.identity(self.representation.joints, self.representation.features)
         return statistics(self.representation, self.pools, config.augmentation, config.frames, own=config.own_frames,
-                          seed_generator=generator(config.loop.seed, 0, "statistics"))
+                          seed_generator=generator(config.loop.seed, 0, "statistics"), make=self._crops)
 
     def _begin_with(self, start: Path) -> None:
         """Take over the weights and the statistics of a codec file of the same configuration."""
@@ -164,6 +176,16 @@ class CodecStage(Stage):
         self.model.load_state_dict(codec.state_dict())
         self.normalizer = normalizer.to(self.device)
 
+    def _varied(self, pool: Pool) -> bool:
+        return self.config.vary and self.config.own_frames and self.solo and pool is self.pools[0]
+
+    def _crops(self, pool: Pool, batch: int, frames: int, a: Augmentation, g: torch.Generator, own: bool,
+               rows: slice = slice(None)):
+        """Crops of a pool, of the solo clips with this run's variety."""
+        if not self._varied(pool):
+            return crops(pool, batch, frames, a, g, own=own, rows=rows)
+        return varied_crops(pool, batch, frames, a, self.config.variety, g, rows)
+
     def batch(self, step: int, part: Part = WHOLE) -> Windows:
         """The windows of a step, or a part of them."""
         config, g = self.config, generator(self.config.loop.seed, step, "codec")
@@ -172,12 +194,13 @@ class CodecStage(Stage):
         frames = config.frames
         if float(torch.rand((), generator=g)) >= config.usual:
             frames = int(torch.randint(config.shortest // 4, config.longest // 4 + 1, (), generator=g)) * 4
-        frames = pool.longest_crop(frames, config.augmentation.warp[1])
+        if not self._varied(pool):
+            frames = pool.longest_crop(frames, config.augmentation.warp[1])
         # The same number of frames a step whatever the window, and the same for two people as for one.
         batch = max(1, config.loop.batch * config.frames // frames // pool.people)
         own = config.own_frames
-        c = crops(pool, batch, frames + self.representation.frames_lost, config.augmentation, g, own=own,
-                  rows=part.rows(batch))
+        c = self._crops(pool, batch, frames + self.representation.frames_lost, config.augmentation, g, own=own,
+                        rows=part.rows(batch))
         seeds = sample_seeds(step_seed(config.loop.seed, step, "codes"), batch * pool.people)
         seeds = seeds.unflatten(0, (batch, -1))[part.rows(batch)].flatten().to(self.device)
         positions, rotations, offsets = (x.flatten(0, 1).to(self.device) for x in (c.positions, c.rotations, c.offsets))
@@ -217,7 +240,7 @@ class CodecStage(Stage):
             reconstruction = out.reconstruction.float()
             if hasattr(self.representation, "read_matrices"):
                 parts = {"feature": w.feature * feature_loss(reconstruction, image, w)}
-                read = self.representation.read_matrices(self.normalizer.inverse(reconstruction), batch.anchor)
+                read = self.representation.read_matrices(self.normalizer.inverse(reconstruction), batch.anchor, w.every)
                 parts |= terms(read, batch.positions, batch.offsets, w)
             elif self.config.representation == "interx":
                 parts = interx_terms(reconstruction, image, self.normalizer, batch.offsets, self.body)

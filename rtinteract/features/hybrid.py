@@ -17,7 +17,7 @@ from rtinteract.features.body import fit_offsets, pose_body
 
 FPS = 30.0
 # Frames over which the drift between the integrated and the absolute root is averaged away.
-_SMOOTH = 9
+_SMOOTH = 25
 # Frames from the anchor at which the integrated and the absolute root count the same.
 _TRUST = 60.0
 
@@ -34,7 +34,7 @@ def _wrap(angle: torch.Tensor) -> torch.Tensor:
     return torch.atan2(torch.sin(angle), torch.cos(angle))
 
 
-def _heading(root: torch.Tensor) -> torch.Tensor:
+def heading_of(root: torch.Tensor) -> torch.Tensor:
     """Yaw [...] of root rotations [..., 4]."""
     left = torch.zeros(*root.shape[:-1], 3, dtype=root.dtype, device=root.device)
     left[..., 0] = 1
@@ -82,7 +82,7 @@ class Hybrid(Representation):
     def encode(self, positions, rotations):
         """positions [..., T, 22, 3] m and local rotations [..., T, 22, 4] in a canonical frame -> image [..., T, 22, 12]."""
         root = positions[..., 0, :]
-        yaw = _heading(rotations[..., 0, :])
+        yaw = heading_of(rotations[..., 0, :])
         to_local = R.yaw(-yaw)
         floor = torch.stack([root[..., 0], torch.zeros_like(root[..., 0]), root[..., 2]], -1)
         local = R.rotate(to_local[..., None, :], positions[..., 1:, :] - floor[..., None, :])
@@ -101,21 +101,23 @@ class Hybrid(Representation):
         positions, matrices = self.read_matrices(image, anchor)
         return positions, R.from_matrix(matrices)
 
-    def read_matrices(self, image, anchor=None):
-        """As `read`, rotations as matrices [..., T, 22, 3, 3]: cheap to differentiate, for losses in metres."""
-        turns = R.matrix_from_6d(image[..., 6:])
-        yaw = R.heading(turns[..., 0, :, 0])
+    def read_matrices(self, image, anchor=None, every: int = 1):
+        """As `read`, rotations as matrices [..., T, 22, 3, 3]: cheap to differentiate, for losses in metres. Only rotations of
+        frames 0, ``every``, 2 ``every``, ... are read."""
+        root = R.matrix_from_6d(image[..., 0, 6:])
+        yaw = R.heading(root[..., :, 0])
         settled = _settle(yaw, image[..., 0, 4] / FPS, anchor, turns=True)
-        spin = R.to_matrix(R.yaw(settled - yaw))
-        turns = torch.cat([(spin @ turns[..., 0, :, :])[..., None, :, :], turns[..., 1:, :, :]], -3)
+        spin = R.to_matrix(R.yaw(settled - yaw))[..., ::every, :, :]
+        limbs = R.matrix_from_6d(image[..., ::every, 1:, 6:])
+        turns = torch.cat([(spin @ root[..., ::every, :, :])[..., None, :, :], limbs], -3)
         step = R.rotate(R.yaw(settled), torch.stack(
             [image[..., 0, 3], torch.zeros_like(settled), image[..., 0, 5]], -1)) / FPS
         x = _settle(image[..., 0, 0], step[..., 0], anchor)
         z = _settle(image[..., 0, 2], step[..., 2], anchor)
-        root = torch.stack([x, image[..., 0, 1], z], -1)
+        place = torch.stack([x, image[..., 0, 1], z], -1)
         floor = torch.stack([x, torch.zeros_like(x), z], -1)
         joints = R.rotate(R.yaw(settled)[..., None, :], image[..., 1:, :3]) + floor[..., None, :]
-        return torch.cat([root[..., None, :], joints], -2), turns
+        return torch.cat([place[..., None, :], joints], -2), turns
 
     def decode(self, image, offsets=None, anchor=None):
         """image [..., T, 22, 12] -> positions [..., T, 22, 3], local rotations [..., T, 22, 4] of one rigid body."""
