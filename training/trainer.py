@@ -243,7 +243,7 @@ class Trainer:
         totals = distributed.agreed([sum(c[name] for c in counts) for name in names])
         return [{name: c[name] / max(total, 1.0) for name, total in zip(names, totals, strict=True)} for c in counts]
 
-    def _backward(self, batch: Any, part: Part, share: dict[str, float], last: bool) -> Terms:
+    def backward(self, batch: Any, part: Part, share: dict[str, float], last: bool) -> Terms:
         """One part's gradients, added to what is there; what it has of the loss and of all terms."""
         what = "model" if part.count == 1 else f"model/{part.index}/{part.count}"
         torch.manual_seed(step_seed(self.loop.seed, self.step, what))
@@ -267,7 +267,7 @@ class Trainer:
         found: list[Terms] = []
         with self.stage.divided(batches) if self.parts[0].count > 1 else contextlib.nullcontext():
             for i, (batch, part, share) in enumerate(zip(batches, self.parts, shares, strict=True)):
-                found.append(self._backward(batch, part, share, last=i == len(batches) - 1))
+                found.append(self.backward(batch, part, share, last=i == len(batches) - 1))
         terms = {k: sum(f[k] for f in found) for k in found[0]}
         norm = nn.utils.clip_grad_norm_(self.parameters, self.loop.gradient_norm or math.inf)
         if not math.isfinite(float(norm)) or not math.isfinite(float(terms["loss"])):
