@@ -40,6 +40,14 @@ def test_ten_thousand_ticks_neither_allocate_nor_take_long():
         assert times["loaded", "push+pull"]["p99_us"] <= 10, output
 
 
+def test_push_and_pull_make_no_system_call():
+    output = native.run(native.linked("plain", "silent", native.CORE + [native.NATIVE / "silent.cpp"]))
+    if "skipped" in output:
+        pytest.skip("needs Linux with seccomp filters")
+    counts = dict(pair.split("=") for pair in output.split())
+    assert int(counts["ticks"]) > 50 and int(counts["plans"]) > 2, output
+
+
 def test_hostile_bytes():
     """Under the sanitizers, for a bounded time; RTI_FUZZ_SECONDS makes it longer."""
     program = native.linked("address", "fuzz", native.CORE + [native.NATIVE / "fuzz.cpp"])

@@ -1,6 +1,6 @@
 /* An engine's loop in plain C: 60 Hz with jitter and a synthetic render load, one actor, NPCs that react to it.
  *
- *   engine_loop [--seconds 10] [--npcs 2] [--model FILE] [--python EXECUTABLE] [--python-library LIBPYTHON]
+ *   engine_loop [--seconds 10] [--npcs 2] [--flags 3] [--model FILE] [--python EXECUTABLE] [--python-library LIBPYTHON]
  *
  * Prints the table of frame times and of the library's own counters. Exits with 0 whatever the planner did, so long as every
  * frame had a pose that can be shown; with 1 otherwise, and with 2 on a bad command line. */
@@ -166,9 +166,11 @@ int main(int argc, char **argv) {
     double seconds = 10;
     char error[512];
     int i, bad, count = 2;
+    session_desc.flags = RTI_FLAG_FOOT_LOCK | RTI_FLAG_PUSH_OUT;
     for (i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--seconds")) seconds = atof(argv[i + 1]);
         else if (!strcmp(argv[i], "--npcs")) count = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--flags")) session_desc.flags = (uint32_t)atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--model")) model_desc.path = argv[i + 1];
         else if (!strcmp(argv[i], "--python")) model_desc.python_executable = argv[i + 1];
         else if (!strcmp(argv[i], "--python-library")) model_desc.python_library = argv[i + 1];
@@ -183,7 +185,6 @@ int main(int argc, char **argv) {
     }
     for (i = 0; i < count; ++i) {
         session_desc.seed = (uint64_t)i;
-        session_desc.flags = RTI_FLAG_FOOT_LOCK | RTI_FLAG_PUSH_OUT;
         if (rti_session_create(model, &session_desc, &npcs[i]) != RTI_OK) {
             rti_last_error(error, sizeof error);
             printf("session: %s\n", error);

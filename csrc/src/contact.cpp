@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "machine.h"
+
 namespace rti {
 namespace {
 
@@ -40,7 +42,7 @@ float depth(const Capsule& c, Vec3 centre, float radius, Vec3& out) noexcept {
 }  // namespace
 
 // Without an angle, and with no more roots than it takes: it runs every tick that a foot stands.
-void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float* wxyz) noexcept {
+RTI_TICK void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float* wxyz) noexcept {
     const int upper = limb.upper, middle = limb.middle, end = limb.end;
     const Vec3 a = placed.position[upper], b = placed.position[middle], c = placed.position[end], line = target - a;
     const float p = limb.first, q = limb.second, unit = 0.5f / (p * q), far = length(line);
@@ -71,7 +73,7 @@ void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float
     }
 }
 
-float FootLock::apply(const Rig& rig, Placed& placed, float dt, float strength, float* wxyz) noexcept {
+RTI_TICK float FootLock::apply(const Rig& rig, Placed& placed, float dt, float strength, float* wxyz) noexcept {
     float moved = 0;
     for (int side = 0; side < 2; ++side) {
         Foot& foot = feet_[side];

@@ -58,4 +58,14 @@ inline void fetch(const void* from, std::size_t bytes) noexcept {
     }
 }
 
+// What a tick runs stands together, and can then be fetched at once: out of the caches it would come line by line.
+#if defined(__GNUC__) && defined(__ELF__)
+#  define RTI_TICK __attribute__((section("rti_tick")))
+extern "C" const char __start_rti_tick[], __stop_rti_tick[];
+inline void fetch_code() noexcept { fetch(__start_rti_tick, static_cast<std::size_t>(__stop_rti_tick - __start_rti_tick)); }
+#else
+#  define RTI_TICK
+inline void fetch_code() noexcept {}
+#endif
+
 }  // namespace rti

@@ -47,10 +47,12 @@ rti_status Session::refuse(Counter& counter, const char* text, rti_status status
     return status;
 }
 
-rti_status Session::push(std::int32_t person, double time_s, const rti_pose& pose) noexcept {
+RTI_TICK rti_status Session::push(std::int32_t person, double time_s, const rti_pose& pose) noexcept {
     const std::int64_t began = now_ticks();
     PoseRing& ring = person == RTI_ACTOR ? pushed_poses_ : placed_poses_;
     ring.prepare();
+    // A pull is likely to come next.
+    fetch_code();
     if (pose.joint_count != joints_[person])
         return refuse(rejected_poses_, "push_pose: pose->joint_count: expected the session's joint count (rti_session_joint_count), "
                       "got another; push poses of the skeleton the session was made with", RTI_E_POSE);
@@ -88,7 +90,7 @@ bool Session::to_model(const Retarget& map, Sample& sample, ModelPose& out) noex
     return sound(out);
 }
 
-void Session::refresh() noexcept {
+RTI_TICK void Session::refresh() noexcept {
     const Plan* plan = plans_.take();
     const std::uint64_t epoch = epoch_.load(std::memory_order_acquire);
     const std::uint32_t flags = flags_.load(std::memory_order_relaxed), on = flags & ~pull_flags_;
@@ -139,7 +141,7 @@ void Session::push_out(const Lanes& lanes, float dt, Vec3& root, float* wxyz, rt
     root = root + way;
 }
 
-void Session::pass(const Lanes& lanes, double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
+RTI_TICK void Session::pass(const Lanes& lanes, double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
     const Rig& rig = timeline_.rig();
     const auto dt = static_cast<float>(std::clamp(time_s - pull_time_, 0.0, 0.25));
     if (pull_flags_ & RTI_FLAG_PUSH_OUT && see_actor()) push_out(lanes, dt, root, wxyz, info);
@@ -171,7 +173,7 @@ void Session::extract_root(const Lanes& lanes, Vec3& root, float* wxyz, rti_pull
     rig.set(rig.pelvis, rig.turned_pelvis(pelvis, conj(heading)), wxyz);
 }
 
-rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* info) noexcept {
+RTI_TICK rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* info) noexcept {
     const std::int64_t began = now_ticks();
     rti_pull_info told = RTI_PULL_INFO_INIT;
     fetch(&feet_, sizeof feet_);

@@ -112,7 +112,7 @@ void Timeline::idle(double since_s, Lanes& out) const noexcept {
     out.set(pelvis, rig_.turned_pelvis(out.get(pelvis), turn));
 }
 
-State Timeline::source(double time_s, Lanes& out) const noexcept {
+RTI_TICK State Timeline::source(double time_s, Lanes& out) const noexcept {
     if (!plan_) {
         if (rare_->idle.empty()) out = rare_->stand;
         else idle(time_s, out);
@@ -135,7 +135,7 @@ State Timeline::source(double time_s, Lanes& out) const noexcept {
 }
 
 // The plan's frame before a time, and how far past it that is.
-float Timeline::frame(double time_s, int& first) const noexcept {
+RTI_TICK float Timeline::frame(double time_s, int& first) const noexcept {
     // A quick planner's plan begins a little after now: its first two frames also tell what came just before.
     const double at = std::max(-kLead, (time_s - start_s_) * kFps);
     first = static_cast<int>(std::clamp(at, 0.0, static_cast<double>(frames_ - 1)));
@@ -143,7 +143,7 @@ float Timeline::frame(double time_s, int& first) const noexcept {
 }
 
 // Between two ticks the engine has filled the caches with its own: what the tick will read is asked for at once, not one by one.
-void Timeline::prepare(double time_s) const noexcept {
+RTI_TICK void Timeline::prepare(double time_s) const noexcept {
     const std::size_t bytes = sizeof(Vec3) + static_cast<std::size_t>(packs_) * sizeof(Pack);
     if (plan_) {
         int i = 0;
@@ -173,7 +173,7 @@ void Timeline::count(State state) noexcept {
     state_ = state;
 }
 
-const Lanes& Timeline::show(double time_s) noexcept {
+RTI_TICK const Lanes& Timeline::show(double time_s) noexcept {
     if (!std::isfinite(time_s)) time_s = time_;
     prepare(time_s);
     const Lanes &shown = shown_[newest_], &shown_before = shown_[(newest_ + 2) % 3];
