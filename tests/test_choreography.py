@@ -13,13 +13,18 @@ from rtinteract.training.choreo_stage import PlainGait, Scene
 from rtinteract.training.choreography import KINDS, Rejected, compose, compose_many
 from rtinteract.training.locomotion import Path, Plan
 from rtinteract.training.pairs import load_pairs
+from rtinteract.training.prompts import TEXTS
 
+from rtinteract import metrics
 from rtinteract import rotation as R
 from rtinteract.errors import ConfigError
 from rtinteract.motion.files import read_motion
 from rtinteract.motion.types import Motion
 from rtinteract.skeleton import SMPL22, smpl22_with
 
+ADDED = ("handover", "circle", "hug", "side_by_side", "point", "applaud", "comfort", "chase", "dance")
+# Whoever runs or dances real steps is faster than others may be.
+BRISK = ("chase", "dance")
 EMPTY = SimpleNamespace(split="train", quiet=[], gaits=[], gestures=[], bodies=[SMPL22.offsets])
 
 
@@ -101,22 +106,114 @@ def test_every_kind_composes_finite_human_clips(clips):
             assert clip.root.dtype == np.float32 and np.isfinite(clip.rotations).all()
             for motion in clip.motions():
                 speed = np.linalg.norm(np.diff(motion.positions, axis=0), axis=-1) * 30
-                assert speed.max() < 6.2
+                assert speed.max() < (8.2 if kind in BRISK else 6.2)
                 assert motion.positions[..., 1].min() > -0.03
                 # Nobody is a statue: head and hands always move a little.
                 assert np.linalg.norm(motion.positions[:, 15].std(0)) > 1e-3
-    assert sum(rejected.values()) < 0.45 * (36 + sum(rejected.values()))
+    assert sum(rejected.values()) < 0.45 * (4 * len(KINDS) + sum(rejected.values()))
 
 
 def test_hands_meet_for_the_whole_contact(clips):
     made, _ = clips
     touched = [(kind, clip, c) for kind, ones in made.items() for clip in ones for c in clip.contacts]
-    assert {kind for kind, _, _ in touched} >= {"handshake", "high_five", "push"}
+    assert {kind for kind, _, _ in touched} >= {"handshake", "high_five", "push", "handover", "hug", "comfort"}
     for kind, clip, contact in touched:
         assert clip.contact_error(contact).max() <= 0.02
         seconds = (contact.end - contact.start) / clip.fps
         if kind == "high_five":
             assert seconds < 0.25
+
+
+def test_hands_have_a_way_to_go_before_they_meet(clips):
+    made, _ = clips
+    for ones in made.values():
+        for clip in ones:
+            for contact in clip.contacts:
+                assert contact.start >= 9
+                a, b = clip.touching_points(contact)
+                assert np.linalg.norm(a[0] - b[0]) - contact.gap > 0.08
+
+
+def test_bodies_do_not_pass_through_each_other(clips):
+    made, _ = clips
+    for kind, ones in made.items():
+        for clip in ones:
+            depth = metrics.penetration(*clip.motions())  # centimetres
+            assert np.median(depth) <= 2.0, kind
+            touching = [depth[c.start:c.end] for c in clip.contacts]
+            assert not touching or np.median(np.concatenate(touching)) <= 6.0, kind
+
+
+def test_the_kinds_compose_again_to_the_bit_and_keep_to_their_split(clips, library, solos):
+    made, _ = clips
+    held_out = Library(solos, "test")
+    for kind in ADDED:
+        first = made[kind][0]
+        again = compose(kind, library, first.seed)
+        assert (again.root == first.root).all() and (again.rotations == first.rotations).all() and again.texts == first.texts
+        for seed in range(12):
+            try:
+                other = compose(kind, held_out, seed, split="test")
+                break
+            except Rejected:
+                continue
+        assert other.meta["sources"] and all(name.startswith("test") for name in other.meta["sources"])
+        assert all(name.startswith("train") for clip in made[kind] for name in clip.meta["sources"])
+
+
+def test_a_hug_comes_near_and_who_steps_back_from_it_goes_away(library):
+    found = {}
+    for seed in range(40):
+        try:
+            clip = compose("hug", library, seed)
+        except Rejected:
+            continue
+        found.setdefault(clip.meta["variant"], clip)
+        if len(found) == 2:
+            break
+    apart = {name: np.linalg.norm((c.root[0] - c.root[1])[:, [0, 2]], axis=-1) for name, c in found.items()}
+    hug = found["answered"]
+    held = slice(hug.contacts[0].start, hug.contacts[0].end)
+    assert apart["answered"][held].max() < 0.6 < apart["answered"][0]
+    # Palms lie on the far side of the other's trunk.
+    for contact in hug.contacts:
+        if contact.joint_a in (20, 21):
+            palm, _ = hug.touching_points(contact)
+            line = (hug.root[1] - hug.root[0])[held][:, [0, 2]]
+            beyond = ((palm - hug.root[1])[held][:, [0, 2]] * line).sum(-1)
+            assert (beyond > 0).all()
+    assert "hug" in " ".join(hug.texts) and "steps back" not in " ".join(hug.texts)
+    assert not found["refused"].contacts and "steps back" in " ".join(found["refused"].texts)
+    assert apart["refused"][-1] > apart["refused"].min() + 0.15
+
+
+def test_every_outcome_has_texts_of_its_own():
+    for kind in KINDS:
+        outcomes = {variant: set(lines) for (one, variant), lines in TEXTS.items() if one == kind}
+        assert outcomes and all(len(lines) >= 5 for lines in outcomes.values())
+        others = {line for (one, _), lines in TEXTS.items() if one != kind for line in lines}
+        for variant, lines in outcomes.items():
+            assert not lines & others
+            if variant.startswith(("refused", "stays", "alone", "still")):
+                assert not any(lines & rest for name, rest in outcomes.items() if name != variant)
+
+
+def test_who_turns_on_the_spot_moves_head_and_hips_before_the_feet(library):
+    scene = Scene(library, np.random.default_rng(4), 5.0)
+    for p in range(2):
+        scene.stand(p, (0.0, float(p)), 0.0).turn(1.5, 1.5)
+    scene.perform()
+    scene.build()
+    person = scene.people[0]
+
+    def halfway(turns):
+        ahead = R.rotate(turns, np.array([0.0, 0.0, 1.0]))
+        yaw = np.unwrap(np.arctan2(ahead[:, 0], ahead[:, 2]))
+        return scene.times[np.argmax(yaw - yaw[:30].mean() > 0.75)]
+
+    person.update()
+    feet = scene.times[np.argmax(person.foot_yaws.mean(1) > 0.75 + person.foot_yaws[0].mean())]
+    assert halfway(person.turns[:, 15]) < halfway(person.turns[:, 0]) < feet
 
 
 def test_planted_feet_do_not_slide(clips):
@@ -222,16 +319,18 @@ def test_real_solo_clips_lend_walks_and_pass_the_checks(shared):
     folder = shared / "mocap" / "cmu-solo" / "expmap"
     names = [f"walking/train_walking_{i}" for i in (1, 2, 3)] + [f"walking_extra/train_walking_{i}" for i in (31, 36, 40)]
     names += ["basketball_signal/train_basketball_signal_3", "directing_traffic/train_directing_traffic_4"]
+    names += ["running/train_running_2"]
     clips = [SimpleNamespace(motion=read_motion(folder / f"{name}.txt.xz").to_model()[2:], text="", name=name, trial=name,
                              split="train") for name in names]
     library = Library(clips, "train")
     assert len(library.gaits) > 5 and library.quiet and library.gestures
+    assert len(library.runs) == 2 and all(run.runs and 2.5 < run.speed_legs < 4.5 for run in library.runs)
     passed = 0
     for kind in KINDS:
-        for seed in range(5):
+        for seed in range(3):
             try:
                 compose(kind, library, seed)
                 passed += 1
             except Rejected:
                 pass
-    assert passed > 0.7 * 5 * len(KINDS)
+    assert passed > 0.65 * 3 * len(KINDS)

@@ -72,12 +72,14 @@ class Performer:
         self.mood = (rng.uniform(0.4, 0.8), rng.uniform(0, 2), rng.uniform(0.972, 0.996))
         self.manner = drawn_manner(rng.spawn(1)[0]) if library.split == "train" else None
         self.layers: list[tuple[Posture, np.ndarray]] = []
+        self.lent: set[str] = {self.quiet.source.name} if self.quiet else set()
         self.reaching = [np.zeros(len(times)), np.zeros(len(times))]
 
     # -- base ---------------------------------------------------------------------------------------------------------
-    def overlay(self, posture, weight):
-        """Blend another posture (a gesture made while standing) over the standing one by weights [T]."""
+    def overlay(self, source, posture, weight):
+        """Blend another posture, sampled from a clip (a gesture made while standing), over the standing one by weights [T]."""
         self.layers.append((posture, weight))
+        self.lent.add(source.name)
 
     def build(self):
         """Pose from the plan: footprints, base line, standing posture, walks, gestures, breathing and small noise."""

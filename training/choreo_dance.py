@@ -184,11 +184,11 @@ def _hands(scene, joined, ends, beat):
         for side in (0, 1):
             left_of_stage = 1.0 if (side == 0) == (p == 0) else -1.0
             # One gives the palms from below, the other lays theirs on top.
-            apart = 0.018 * ik.UP * (-1 if p == 0 else 1) - 0.014 * ahead
+            apart = 0.022 * ik.UP * (-1 if p == 0 else 1) - 0.020 * ahead
             place = middle + aside * (left_of_stage * half) + apart
             fingers = ik.unit(ahead - 0.15 * ik.UP)
             turn = ik.hand_turn(side, fingers, (ik.UP if p == 0 else -ik.UP) + 0 * ahead)
             person.reach(side, weight, place, turn, person.pole(side, out=0.6, down=1.0, back=0.4))
     for side in (0, 1):
-        contacts.append((20 + side, 21 - side, touch, let_go, 2 * float(np.hypot(0.018, 0.014))))
+        contacts.append((20 + side, 21 - side, touch, let_go, 2 * float(np.hypot(0.022, 0.020))))
     return contacts

@@ -145,7 +145,7 @@ def _overlay_gesture(scene, spell, begin, delay, length):
         weight = ramp(t, begin + late, 0.6) * (1 - ramp(t, begin + late + length - 0.6, 0.8))
         weight = weight * (rng.uniform(0.86, 0.98) if p else 1.0)
         posture.rotations = smooth_rotations(posture.rotations, 0.05 if p else 0.02)
-        scene.people[p].overlay(posture, weight)
+        scene.people[p].overlay(one.source, posture, weight)
 
 
 def smooth_rotations(rotations, seconds):
@@ -215,7 +215,7 @@ def ignore(scene: Scene):
             offset = rng.uniform(spell.start, spell.end - length)
             begin = rng.uniform(-0.8, 1.5)
             posture = spell.source.sample(offset + t - begin)
-            scene.people[p].overlay(posture, ramp(t, begin, 0.6) * (1 - ramp(t, begin + length - 0.7, 0.7)))
+            scene.people[p].overlay(spell.source, posture, ramp(t, begin, 0.6) * (1 - ramp(t, begin + length - 0.7, 0.7)))
     scene.build()
     for p in range(2):
         _glance(scene, p)

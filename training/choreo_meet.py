@@ -98,7 +98,7 @@ def handshake(scene: Scene):
         person.shift(ahead=0.03 * lead[p])
         person.refresh()
     _clasp(scene, hand, weights, touch, hold, refused)
-    contacts = [] if refused else [(20 + hand, 20 + hand, touch, touch + hold, 0.016)]
+    contacts = [] if refused else [(20 + hand, 20 + hand, touch, touch + hold, 0.036)]
     scene.timing(starts[0], starts[1], refused, touch_at_s=float(touch))
     return finish(scene, "handshake", refused, (SIDE[hand], SIDE[hand]), contacts, offer, end)
 
@@ -121,7 +121,7 @@ def _clasp(scene, hand, weights, touch, hold, refused):
         fingers = ik.unit(sign * line + np.array([0.0, rng.uniform(-0.12, 0.12), 0.0]))
         palm_side = np.cross(ik.UP, fingers) * (1 if hand == 1 else -1)
         turn = ik.hand_turn(hand, fingers, ik.unit(palm_side))
-        thickness = 0.008 * ik.unit(np.cross(ik.UP, sign * line)) * (1 if hand == 1 else -1)
+        thickness = 0.018 * ik.unit(np.cross(ik.UP, sign * line)) * (1 if hand == 1 else -1)
         ahead = 0.0
         if refused:
             # Nobody meets the hand: it stops where the own arm is comfortable.
@@ -175,7 +175,7 @@ def high_five(scene: Scene):
         person.bend(pitch=0.05 * lead, yaw=(1 if hand == 1 else -1) * lean[p] * lead, hips=0.1)
         person.refresh()
     _clap(scene, hand, weights, touch, hold, refused)
-    contacts = [] if refused else [(20 + hand, 20 + hand, touch, touch + hold, 0.01)]
+    contacts = [] if refused else [(20 + hand, 20 + hand, touch, touch + hold, 0.02)]
     scene.timing(offer, offer + delay, refused, touch_at_s=float(touch))
     end = touch + hold + linger + fall.max() + rng.uniform(0.2, 0.9)
     return finish(scene, "high_five", refused, (SIDE[hand], SIDE[hand]), contacts, offer, end)
@@ -198,7 +198,7 @@ def _clap(scene, hand, weights, touch, hold, refused):
         fingers = ik.unit(ik.UP + face * (0.15 - tilt))
         turn = ik.hand_turn(hand, fingers, face + 0 * fingers)
         back = -face * ((depth * np.clip(apart, 0, 1)) if not refused else 0.10 + 0 * t)[:, None]
-        goal = middle - face * 0.005 + back
+        goal = middle - face * 0.010 + back
         person.reach(hand, weight, goal, turn, person.pole(hand, out=0.8, down=1.0, back=-0.1))
 
 

@@ -159,7 +159,7 @@ def _act(scene, spell, begin, long):
     offset = spell.start + rng.uniform(0, max(0.0, spell.end - spell.start - long))
     posture = spell.source.sample(offset + t - begin)
     posture.rotations = smooth_rotations(posture.rotations, 0.03)
-    scene.people[0].overlay(posture, ramp(t, begin, 0.6) * (1 - ramp(t, begin + long - 0.5, 0.7)))
+    scene.people[0].overlay(spell.source, posture, ramp(t, begin, 0.6) * (1 - ramp(t, begin + long - 0.5, 0.7)))
     return long
 
 

@@ -133,16 +133,16 @@ class Scene:
                 touched.append(Contact(a, b, i, j, float(gap)))
         root = np.stack([p.root[frames] for p in self.people])
         rotations = np.stack([R.continuous(p.rotations[frames]) for p in self.people])
-        sources = sorted({p.quiet.source.name for p in self.people if p.quiet}
-                         | {s.source.source.name for p in self.plans for s in p.strides})
+        walked = {s.source.source.name for p in self.plans for s in p.strides}
+        sources = sorted(walked.union(*(p.lent for p in self.people)))
         meta = {"variant": variant, "sides": list(sides), "start_s": first / FPS, "sources": sources, **self.meta}
         for key, value in list(meta.items()):
             if key.endswith("_at_s"):
                 meta[key] = float(value) - first / FPS
-        walked = np.linalg.norm(root[:, -1] - root[:, 0], axis=-1).max() > 0.8
+        moved = np.linalg.norm(root[:, -1] - root[:, 0], axis=-1).max() > 0.8
         clip = PairClip(root.astype(np.float32), rotations.astype(np.float32),
                         np.stack([p.offsets for p in self.people]).astype(np.float32), kind,
-                        texts_for(self.rng, kind, variant, sides, walked), tuple(touched), FPS, 0, meta)
+                        texts_for(self.rng, kind, variant, sides, moved), tuple(touched), FPS, 0, meta)
         check(self.people, frames, touched, clip, lowest_pelvis, brisk)
         return clip
 

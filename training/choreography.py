@@ -34,6 +34,8 @@ __all__ = ["KINDS", "Kind", "Library", "Rejected", "compose", "compose_many"]
 log = logging.getLogger(__name__)
 
 SHARD = 32
+# Counted up whenever a seed gives other clips than before: shards of another edition are composed anew.
+EDITION = 2
 MAX_ATTEMPTS = 60
 
 
@@ -120,7 +122,7 @@ def _compose_shard(job):
     rejected, clips = Counter(), []
     for index in indices:
         clip, faults = _compose_one(library, seed, index, kinds)
-        clips.append(replace(clip, meta={**clip.meta, "index": index, "rejected": dict(faults)}))
+        clips.append(replace(clip, meta={**clip.meta, "index": index, "edition": EDITION, "rejected": dict(faults)}))
         rejected.update(faults)
     write_shard(Path(folder) / _name(shard), clips)
     return len(clips)
@@ -135,7 +137,7 @@ def compose_many(folder_out, solo_clips, count: int, seed: int, progress: bool =
     """Compose ``count`` clips into a folder that `pairs.load_pairs` reads; returns the report that is also in its index.json.
 
     Clip i depends on (seed, i, split, solo clips) only, so any ``processes`` gives the same clips, and a run that was killed
-    goes on after its last whole shard (shards of another seed, split or kinds are composed anew; use another folder for
+    goes on after its last whole shard (shards of another seed, split, edition or kinds are composed anew; use another folder for
     other solo clips). The report counts clips by kind and rejections by kind and reason; ``acceptance`` is clips over draws.
     Raises ConfigError for a bad count or kind, or when a kind never passes.
     """
@@ -166,7 +168,7 @@ def _done(path, indices, seed, split, kinds):
         return False
     clips = read_shard(path)
     return ([c.meta.get("index") for c in clips] == indices
-            and all(c.meta.get("split") == split and c.kind in kinds for c in clips)
+            and all(c.meta.get("edition") == EDITION and c.meta.get("split") == split and c.kind in kinds for c in clips)
             and all(c.seed == _own_seed(seed, c.meta["index"], sum(c.meta["rejected"].values())) for c in clips))
 
 
