@@ -20,6 +20,7 @@ from rtinteract.training.losses import (
     interx_places,
     planted_feet,
 )
+from rtinteract.training.memory import recompute
 from rtinteract.training.metric_losses import MetricWeights, feature_loss, planted, terms
 from rtinteract.training.solo import SoloClip
 from rtinteract.training.state import load_stage, save_stage
@@ -152,6 +153,8 @@ class CodecStage(Stage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(loop.seed)
             self.model = Codec(config.codec).to(self.device, memory_format=torch.channels_last)
+        if loop.recompute:
+            recompute([*self.model.encoder.blocks, *self.model.decoder.blocks])
         if start is not None:
             self._begin_with(start)
         else:
