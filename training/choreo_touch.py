@@ -8,10 +8,13 @@ from rtinteract.training.choreo_meet import SIDE, arrive, drawn_hand, finish, ha
 from rtinteract.training.choreo_stage import Scene
 from rtinteract.training.gestures import FPS, noise, oscillation, pulse, ramp, smooth
 
+from rtinteract import metrics
 from rtinteract import rotation as R
 
 # Flesh between a palm's centre and the joint behind it, in leg lengths: back, top of the shoulder.
 BACK, SHOULDER = 0.178, 0.115
+# Median over an embrace of the deepest overlap of both bodies, of the fuller body that pictures show.
+MOST_SUNK_CM = 4.0
 
 
 def close_in(scene: Scene, when, far, near, shift=0.0, who=(0, 1)):
@@ -45,7 +48,8 @@ def from_above(person, side, palm, turn, start, touch, hold, fall):
 def hug(scene: Scene):
     """Open arms, step in and hold each other, one arm over and one under; or one steps back from it."""
     rng = scene.rng
-    if rng.uniform() < 0.25:
+    # A hug fails its checks more often than a step back: fewer of these are drawn.
+    if rng.uniform() < 0.13:
         return _no_hug(scene)
     size = np.mean(scene.legs)
     near = rng.uniform(0.48, 0.56) * size
@@ -75,7 +79,12 @@ def hug(scene: Scene):
     _lean_together(scene, pulse(scene.times, wrap - 0.25, touch - wrap + 0.2, hold + 0.1, 0.8), shift)
     contacts = _embrace(scene, overs, (opens, opens + delay), touch - wrap, touch, hold, back + 0.25)
     scene.timing(opens, opens + delay, touch_at_s=float(touch), over=SIDE[over])
-    return finish(scene, "hug", False, (SIDE[over], SIDE[over]), contacts, opens, gone + rng.uniform(0.6, 1.2))
+    clip = finish(scene, "hug", False, (SIDE[over], SIDE[over]), contacts, opens, gone + rng.uniform(0.6, 1.2))
+    held = slice(clip.contacts[0].start, clip.contacts[0].end)
+    sunk = np.median(metrics.penetration(*(m[held] for m in clip.motions())))
+    if sunk > MOST_SUNK_CM:
+        scene.reject("overlap", f"arms {sunk:.1f} cm deep")
+    return clip
 
 
 def _lean_together(scene, held, shift):
@@ -109,7 +118,7 @@ def _lean_together(scene, held, shift):
 def _overs(legs, over):
     """The sides of each person's arms that go over the other's shoulders: one each, or both of who is much taller."""
     tall = legs[0] / legs[1]
-    return [{over}, {over}] if 0.93 < tall < 1.075 else [{0, 1}, set()] if tall > 1 else [set(), {0, 1}]
+    return [{over}, {over}] if 0.95 < tall < 1.053 else [{0, 1}, set()] if tall > 1 else [set(), {0, 1}]
 
 
 def _apart(scene):
@@ -161,7 +170,7 @@ def _on_back(rng, person, other, side, over):
     depth = BACK * other.leg
     if over:
         # The forearm clears the other's shoulder, which is above the chest's joint.
-        spot = np.array([0.05 * come, rng.uniform(0.08, 0.14), -depth])
+        spot = np.array([0.05 * come, rng.uniform(0.11, 0.16), -depth])
         return 9, spot, np.array([-0.7 * come, -0.6, 0.0]), person.pole(side, out=0.7, down=-1.0, back=0.0)
     spot = np.array([0.06 * come, rng.uniform(-0.06, 0.04), -depth])
     return 6, spot, np.array([-0.95 * come, 0.15, 0.0]), person.pole(side, out=0.9, down=0.9, back=0.1)
