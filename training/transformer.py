@@ -142,7 +142,9 @@ class TransformerStage(TokenBatches, Stage):
 
     def _fresh(self, text_file: Path | None) -> tuple[nn.Module, InterMTransformer]:
         encoder, c = self._text(text_file), self.codec.config
-        self.shape = TransformerConfig(codes=c.codes, code_dim=c.code_dim, parts=c.parts, condition=self.text.width,
+        # A code of few channels is still a word of its own here.
+        wide = self.config.sizes.width // 2 if c.form == "sequence" else c.code_dim
+        self.shape = TransformerConfig(codes=c.codes, code_dim=wide, parts=c.parts, condition=self.text.width,
                                        placement=self.config.own_frames, **to_dict(self.config.sizes))
         return encoder, InterMTransformer(self.shape)
 
