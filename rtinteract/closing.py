@@ -24,7 +24,7 @@ QUICK, SLOW = 6, 20
 # Metres beyond which a touch is another matter than a miss.
 FAR_M = 0.8
 # Shares of the arm's length that a hand is asked to reach, and lengths in metres that lean and pelvis give at most.
-REACH, LEAN_M, SHIFT_M = 0.985, 0.12, 0.10
+REACH, LEAN_M, SHIFT_M = 0.985, 0.14, 0.10
 # The forearm's share of a hand's twist.
 FOREARM = 0.6
 # Radians that the trunk turns at most.
@@ -44,14 +44,16 @@ def _unit(v):
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
 
 
-def _step(u):
-    u = np.clip(u, 0, 1)
+def minimum_jerk(u):
+    """A step from 0 to 1 over u = 0 to 1 (numpy or torch), at rest at both ends."""
+    u = u.clip(0, 1)
     return u ** 3 * (10 - 15 * u + 6 * u * u)
 
 
-def _frames(way: float) -> int:
-    """Frames that a correction of so many metres takes to come: a minimum-jerk step peaks at 1.875 times its mean speed."""
-    return int(np.clip(np.ceil(1.875 * way / SPEED_M_S * FPS), QUICK, SLOW))
+def frames_of(way: float, quick: int = QUICK) -> int:
+    """Frames that a correction of so many metres takes to come, at least ``quick``: a minimum-jerk step peaks at 1.875 times its
+    mean speed."""
+    return int(np.clip(np.ceil(1.875 * way / SPEED_M_S * FPS), quick, SLOW))
 
 
 def _smooth(x):
@@ -66,9 +68,9 @@ def _weight(frames: int, touch: Touch, ways: np.ndarray, fixed: int) -> np.ndarr
     """Share [T] of a touch's correction, from what is missing [T] in metres; none in the first ``fixed`` frames."""
     t = np.arange(frames)
     last = min(touch.end, frames) - 1
-    come, go = _frames(ways[touch.start]), _frames(ways[last]) + 2
-    share = _step((t - touch.start + come) / come) * (1 - _step((t - last) / go))
-    return share * _step((t - fixed + 1) / come) if fixed and touch.start - come < fixed else share
+    come, go = frames_of(ways[touch.start]), frames_of(ways[last]) + 2
+    share = minimum_jerk((t - touch.start + come) / come) * (1 - minimum_jerk((t - last) / go))
+    return share * minimum_jerk((t - fixed + 1) / come) if fixed and touch.start - come < fixed else share
 
 
 def _palm(places, turns, hand):
@@ -158,7 +160,7 @@ def _need(touches, weights, goals, actor, reactor):
         missing = 0.5 * (far + np.sqrt(far ** 2 + 0.02 ** 2))
         needs += (share * np.where(far > -0.1, missing, 0.0))[:, None] * _unit(line)
         total += share * (far > -0.05)
-    turn = TURN * np.tanh(turn / spread / TURN) if len(touched) > 1 else 0 * turn
+    turn = turn / spread if len(touched) > 1 else 0 * turn
     return _smooth(needs / np.maximum(total, 1.0)[:, None]) * [1.0, 0.0, 1.0], _smooth(turn)
 
 
@@ -166,6 +168,7 @@ def _follow_trunk(root, rotations, offsets, needs, turn):
     """Lean the spine, turn it and shift the pelvis by what is needed; feet stay. Returns (root, rotations)."""
     size = np.linalg.norm(needs, axis=-1, keepdims=True)
     lean = needs / np.maximum(size, 1e-9) * LEAN_M * np.tanh(size / LEAN_M)
+    turn = TURN * np.tanh(turn / TURN)
     places, turns = forward_kinematics(SMPL22, root, rotations, offsets=offsets, with_rotations=True)
     height = np.mean([(places[:, 16] + places[:, 17])[:, 1] / 2 - places[:, j, 1] for j in _SPINE], axis=0)
     vector = np.cross(np.broadcast_to(_UP, lean.shape), lean) / np.maximum(height, 0.15)[:, None]
@@ -231,13 +234,14 @@ def close(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, actor: t
     if not made:
         return root, rotations
     goals = _arm_goals(made, actor, reactor, weights)
-    new_root, new = root, rotations.copy()
-    # A second time for what the first left.
+    new_root, new, needs, turn = root, rotations.copy(), 0.0, 0.0
+    # A second time for what the first left, within the same limits.
     for _ in range(2):
-        needs, turn = _need(made, weights, goals, actor, reactor)
-        if max(np.abs(needs).max(), np.abs(turn).max()) < 2e-3:
+        left, askew = _need(made, weights, goals, actor, reactor)
+        if max(np.abs(left).max(), np.abs(askew).max()) < 2e-3:
             break
-        new_root, new = _follow_trunk(new_root, new, offsets, needs, turn)
+        needs, turn = needs + left, turn + askew
+        new_root, new = _follow_trunk(root, rotations, offsets, needs, turn)
         reactor = forward_kinematics(SMPL22, new_root, new, offsets=offsets, with_rotations=True)
     if goals:
         for hand, goal in goals.items():

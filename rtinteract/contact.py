@@ -38,6 +38,8 @@ _DIRECTIONS = 5
 _POINT_OF = {20: 0, 21: 1, 16: 4, 17: 5, 9: 6, 6: 7}
 _SWAPPED = (1, 0, 3, 2, 5, 4, 6, 7, 8, 9, 11, 10, 13, 12, 14)
 FEATURES = 2 * (3 * (POINTS + _DIRECTIONS)) + 1 + len(CHANNELS)
+# Frames that a movement lasts of which nothing more is known.
+_LASTS = 4.0
 _DILATIONS = (1, 2, 4, 8, 16)
 
 
@@ -84,6 +86,12 @@ def features(seen: torch.Tensor) -> torch.Tensor:
     second = points[..., 1, [_POINT_OF[b] for _, b in CHANNELS], :]
     gaps = torch.log((first - second).norm(dim=-1) + 0.05)
     return torch.cat([own.flatten(-3), apart, gaps], -1)
+
+
+def run_out(frames):
+    """Frames' worth of the last speed by which a movement goes on in so many ``frames`` when it dies out: what is guessed of
+    someone of whom nothing more is known."""
+    return _LASTS * (1 - R._ns(frames).exp(-frames / _LASTS))
 
 
 class ContactNet(nn.Module):
@@ -141,8 +149,13 @@ class Touch:
     likely: float
 
 
-# A touch begins and ends where its likelihood passes BEGIN, bridges so many frames of doubt, and counts where it reaches SURE.
-BEGIN, SURE, BRIDGED = 0.2, 0.6, 5
+# A touch begins and ends where its likelihood passes the first share, and counts where it reaches the second: of whole clips, and
+# in a stream, where waiting to be sure means to come late.
+CLIP, STREAM = (0.2, 0.45), (0.12, 0.3)
+# Frames by which a stream, which sees the first person's hand come only as it comes, is late to tell.
+LATE = 3
+# Frames of doubt that a touch bridges.
+BRIDGED = 5
 
 
 @torch.inference_mode()
@@ -165,14 +178,15 @@ def _bridged(starts, ends) -> list[tuple[int, int]]:
     return found
 
 
-def touches(likely: np.ndarray, gaps: np.ndarray) -> list[Touch]:
-    """The touches told by `likelihoods`."""
+def touches(likely: np.ndarray, gaps: np.ndarray, shares: tuple[float, float] = CLIP, late: int = 0) -> list[Touch]:
+    """The touches told by `likelihoods`, with the ``shares`` that CLIP or STREAM are; they begin ``late`` frames before they are
+    told."""
     found = []
     for channel, (a, b) in enumerate(CHANNELS):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], likely[:, channel] > BEGIN, [0]]).astype(np.int8)))
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], likely[:, channel] > shares[0], [0]]).astype(np.int8)))
         for start, end in _bridged(edges[::2], edges[1::2]):
             sure = float(likely[start:end, channel].max())
-            if sure >= SURE:
+            if sure >= shares[1]:
                 gap = float(np.average(gaps[start:end, channel], weights=likely[start:end, channel]))
-                found.append(Touch(a, b, start, end, gap, sure))
+                found.append(Touch(a, b, max(0, start - late), end, gap, sure))
     return found

@@ -15,7 +15,7 @@ from rtinteract.capture import Graphs
 from rtinteract.checkpoint import ModelParts
 from rtinteract.closing import close
 from rtinteract.codec import Codec
-from rtinteract.contact import likelihoods, shipped_net, touches
+from rtinteract.contact import LATE, STREAM, likelihoods, shipped_net, touches
 from rtinteract.errors import MotionError
 from rtinteract.features import base
 from rtinteract.features.body import fit_offsets
@@ -184,13 +184,14 @@ def with_planted_feet(poses: Poses, offsets: torch.Tensor, fixed: int = 0) -> Po
     return Poses(forward_kinematics(SMPL22, poses.positions[:, 0], rotations, offsets=offsets), rotations)
 
 
-def with_contacts(poses: Poses, offsets: torch.Tensor, actor: Poses, fixed: int = 0) -> Poses:
+def with_contacts(poses: Poses, offsets: torch.Tensor, actor: Poses, fixed: int = 0, streamed: bool = False) -> Poses:
     """Person 1's poses [T] of the body with rest ``offsets`` [22, 3] that meet the ``actor``'s [T] where the two are told to
     touch (`rtinteract.contact`, `rtinteract.closing`); the first ``fixed`` frames stay. The same object where nothing touches."""
     turned = [p.rotations.double().cpu().numpy() for p in (actor, poses)]
     places = [p.positions.double().cpu().numpy() for p in (actor, poses)]
     turns = [world_rotations(SMPL22, r) for r in turned]
-    found = touches(*likelihoods(shipped_net(), places, turns))
+    told = likelihoods(shipped_net(), places, turns)
+    found = touches(*told, STREAM, LATE) if streamed else touches(*told)
     if not found:
         return poses
     root, rotations = (torch.as_tensor(x, dtype=torch.float32, device=poses.rotations.device) for x in

@@ -9,13 +9,19 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from rtinteract import rotation as R
 from rtinteract.blend import take_over
+from rtinteract.closing import frames_of, minimum_jerk
+from rtinteract.contact import run_out
 from rtinteract.features.canonical import Frame
 from rtinteract.feet import plant_feet
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.pipeline import Pipeline, Poses, with_contacts
 from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with
 
+_HANDS, _TRUNK = [20, 21], [0, 9, 16, 17]
+# Frames over which a correction follows at the quickest.
+_SEAM = 3
 # Metres between two people's pelvises beyond which nothing touches within a plan.
 _APART_M = 2.2
 # Frames before now that the read poses depend on: half the window in which their root's drift is averaged, and some.
@@ -52,32 +58,39 @@ class Course:
         held = plant_feet(_numbers(root), _numbers(rotations), _numbers(self.offsets), len(past))[len(past):]
         return Course(self.root, torch.as_tensor(held, dtype=torch.float32, device=self.root.device), self.offsets)
 
-    def touching(self, past: Poses, actor_past: Poses, foreseen: Foreseen, shown: Poses | None, blend: int) -> Course:
-        """The same way with hands that meet the actor's (one body only); itself where nothing touches nor has just touched.
+    def touching(self, past: Poses, actor: Poses, actor_offsets: torch.Tensor) -> Course:
+        """The same way with hands that meet the actor's (one body only); itself where nothing touches.
 
-        ``past`` [P] and ``actor_past`` [Q] are what went before without such corrections, ``shown`` [1] the last pose that was
-        shown with them (None: it had none), which this takes over from for ``blend`` frames.
+        ``past`` [P] and the ``actor`` [Q] of the body ``actor_offsets`` [22, 3] are what went before. What is corrected comes in
+        from where the past ends, as quickly as its way allows.
         """
-        known = min(len(past), len(actor_past))
-        level = (self.root[:, [0, 2]] - actor_past.positions[-1, 0, [0, 2]]).norm(dim=-1)
-        if known == 0 or (shown is None and float(level.min()) > _APART_M):
+        known, frames = min(len(past), len(actor)), len(self.root)
+        level = (self.root[:, [0, 2]] - actor.positions[-1, 0, [0, 2]]).norm(dim=-1)
+        if known == 0 or float(level.min()) > _APART_M:
             return self
-        frames = len(self.root)
         own = Poses.join([past[len(past) - known:], self.poses(frames)])
-        actor = Poses.join([actor_past[len(actor_past) - known:], foreseen.course.poses(frames)])
-        closed = with_contacts(own, self.offsets, actor)
-        if closed is own and (shown is None or _alike(shown, past[len(past) - 1:])):
+        closed = with_contacts(own, self.offsets, run_on(actor[len(actor) - known:], actor_offsets, frames), streamed=True)
+        if closed is own:
             return self
-        root, rotations, last = closed.positions[:, 0], closed.rotations, past[len(past) - 1:] if shown is None else shown
-        root, rotations = take_over(root[known:], rotations[known:], root[known - 1], rotations[known - 1],
-                                    last.positions[-1, 0], last.rotations[-1], blend)
-        return Course(root, rotations, self.offsets)
+        own, closed = own[known:], closed[known:]
+        moved = (closed.positions - own.positions)[:_SEAM].norm(dim=-1)
+        # A trunk is half as quick as a hand.
+        way = max(float(moved[:, _HANDS].max()), 2 * float(moved[:, _TRUNK].max()))
+        ahead = torch.arange(1, frames + 1, dtype=self.root.dtype, device=self.root.device)
+        share = minimum_jerk(ahead / frames_of(way, _SEAM))
+        root = own.positions[:, 0] + share[:, None] * (closed.positions - own.positions)[:, 0]
+        return Course(root, R.normalize(R.slerp(own.rotations, closed.rotations, share[:, None])), self.offsets)
 
 
-def _alike(a: Poses, b: Poses) -> bool:
-    """Whether nobody could tell two poses from each other: less than a millimetre and a tenth of a degree apart."""
-    turns = (a.rotations * b.rotations).sum(-1).abs()
-    return float((a.positions - b.positions).abs().max()) < 1e-3 and float(turns.min()) > 0.9999995
+def run_on(poses: Poses, offsets: torch.Tensor, frames: int) -> Poses:
+    """Poses [T] of the body with rest ``offsets`` [22, 3] and ``frames`` more, in which the last movement runs out."""
+    share = run_out(torch.arange(1, frames + 1, dtype=poses.rotations.dtype, device=poses.rotations.device))
+    before = max(0, len(poses) - 2)
+    (a, b), (p, q) = ((x[before], x[-1]) for x in (poses.positions[:, 0], poses.rotations))
+    root = b + share[:, None] * (b - a)
+    turn = R.to_axis_angle(R.multiply(q, R.inverse(p)))
+    rotations = R.normalize(R.multiply(R.from_axis_angle(share[:, None, None] * turn), q))
+    return Poses.join([poses, Poses(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)])
 
 
 def _numbers(x: torch.Tensor) -> np.ndarray:

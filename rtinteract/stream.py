@@ -166,7 +166,6 @@ class ReactionStream:
         self._pending: list[Motion] = []
         self._plan: Plan | None = None
         self._next: Poses | None = None
-        self._touched: Poses | None = None
         self._missing = 0
         self._heard = 0
         self._hops = 0
@@ -225,13 +224,6 @@ class ReactionStream:
         self._plan = Plan(self._heard, time.perf_counter() - began, course, foreseen)
         self.hop_seconds.append(self._plan.seconds)
         return self._plan
-
-    def _touching(self, course: Course, foreseen: Foreseen) -> Course:
-        """The course as it is shown: with hands that meet. The reactor's own window goes on without, so that the model's motion
-        is the same with and without it."""
-        closed = course.touching(self._reactor.poses(), self._actor.poses(), foreseen, self._touched, self.config.blend)
-        self._touched = None if closed is course else closed.poses(self.config.hop)[self.config.hop - 1:]
-        return closed
 
     def push(self, actor_frames: Motion) -> list[Plan]:
         """Any number of the actor's frames; a plan for every hop they complete. Chunks of any size give the same plans."""
@@ -313,8 +305,6 @@ def _plan_alike(streams: list[ReactionStream], began: float) -> list[Plan]:
     foreseen = [Foreseen(pipeline, filled[i, 0, :, begin:], Frame(yaw[i, 0], origin[i, 0]), s._actor_offsets,
                          min(SETTLED, before) + config.horizon, min(SETTLED, before), s._actor.last(), config.blend)
                 for i, s in enumerate(streams)]
-    if config.contact and people == 2:
-        courses = [s._touching(c, f) for s, c, f in zip(streams, courses, foreseen, strict=True)]
     return [s._planned(*made, began) for s, *made in zip(streams, courses, following, foreseen, strict=True)]
 
 
@@ -334,7 +324,10 @@ def _read(streams: list[ReactionStream], images: torch.Tensor, frames: Frame, no
             stream._reactor.push(Poses(past.positions[i], past.rotations[i]))
     if config.feet:
         courses = [c.on_its_feet(s._reactor.poses()[-_FOOTING:]) for s, c in zip(streams, courses, strict=True)]
-        course = Course(course.root, torch.stack([c.rotations for c in courses]), course.offsets)
+    if config.contact and known:
+        courses = [c.touching(s._reactor.poses(), s._actor.poses(), s._actor_offsets)
+                   for s, c in zip(streams, courses, strict=True)]
+    course = Course(torch.stack([c.root for c in courses]), torch.stack([c.rotations for c in courses]), course.offsets)
     following = course.poses(config.hop)
     return courses, [Poses(p, r) for p, r in zip(following.positions, following.rotations, strict=True)]
 

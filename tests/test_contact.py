@@ -5,6 +5,8 @@ import pytest
 import torch
 from rtinteract.training.contact import ContactConfig, Sight, train_contact, write_net
 
+import rtinteract
+from rtinteract import metrics
 from rtinteract import rotation as R
 from rtinteract.closing import close
 from rtinteract.contact import (
@@ -21,6 +23,7 @@ from rtinteract.contact import (
 )
 from rtinteract.errors import CheckpointError, ConfigError
 from rtinteract.skeleton import SMPL22, forward_kinematics
+from rtinteract.stream import shown
 
 FRAMES = 90
 RIGHT = 21
@@ -189,3 +192,47 @@ def test_mistakes_are_told(tmp_path):
     write_container(tmp_path / "other.safetensors", {"weight": torch.zeros(2)}, {})
     with pytest.raises(CheckpointError, match="train contact"):
         read_net(tmp_path / "other.safetensors")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return rtinteract.load()
+
+
+@pytest.fixture(scope="module")
+def scene():
+    from rtinteract.cli.demo import bundled_scene
+    return bundled_scene()
+
+
+def test_react_closes_the_bundled_handshake_and_keeps_its_start(model, scene):
+    actor, start, about = scene
+    plain, closed = (model.react(actor, about["text"], start=start, iterations=4, contact=on) for on in (False, True))
+    apart = [np.linalg.norm(palm_of(actor, RIGHT) - palm_of(m, RIGHT), axis=-1) for m in (plain, closed)]
+    contact = about["contacts"][0]
+    middle = (contact["start"] + contact["end"]) // 2
+    assert apart[1][middle] < 0.05 < apart[0][middle]
+    begun = len(start)
+    assert np.array_equal(plain.rotations[:begun], closed.rotations[:begun])
+    assert metrics.foot_slide(closed) < metrics.foot_slide(plain) + 0.2
+    assert metrics.jitter(closed) < 1.2 * metrics.jitter(plain)
+
+
+def palm_of(motion, hand):
+    return metrics.touching_point(motion, hand)
+
+
+def test_a_stream_that_closes_has_no_seams_and_leaves_who_is_far_alone(model, scene):
+    actor, start, about = scene
+    plain, closed = (shown(model.stream(about["text"], start=start, contact=on).push(actor), 4) for on in (False, True))
+    assert not np.allclose(plain.rotations, closed.rotations)
+    speed = np.linalg.norm(np.diff(closed.positions, axis=0), axis=-1) * 30
+    assert speed.max() < 4.5
+    contact = about["contacts"][0]
+    held = slice(contact["start"] + 10, contact["end"] - 10)
+    plain, closed = (np.linalg.norm(palm_of(actor, RIGHT)[4:] - palm_of(m, RIGHT)[:len(actor) - 4], axis=-1)[held]
+                     for m in (plain, closed))
+    assert np.median(closed) < 0.05 < np.median(plain)
+    away = start.moved(translation=(4.0, 0.0, 4.0))
+    plain, closed = (shown(model.stream(about["text"], start=away, contact=on).push(actor[:24]), 4) for on in (False, True))
+    assert np.array_equal(plain.rotations, closed.rotations)

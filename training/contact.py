@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from rtinteract import rotation as R
-from rtinteract.contact import CHANNELS, POINTS, ContactNet, features, mirrored, mirrored_channels, seen_of
+from rtinteract.contact import CHANNELS, POINTS, ContactNet, features, mirrored, mirrored_channels, run_out, seen_of
 from rtinteract.container import write_container
 from rtinteract.errors import ConfigError
 from rtinteract.skeleton import SMPL22, forward_kinematics
@@ -30,9 +30,10 @@ SHORT = 20
 @dataclass(frozen=True)
 class ContactConfig:
     """``late``: frames by which a reactor comes too late or too early at most; ``short_m``: how far a hand is off; ``stray_m``:
-    how far the whole body is. ``strangers``: share of crops whose reactor is another clip's."""
+    how far the whole body is. ``strangers``: share of crops whose reactor is another clip's; ``streamed``: share of crops that
+    end a plan's ``horizon`` after now, where the actor is known up to now."""
 
-    steps: int = 2000
+    steps: int = 2500
     batch: int = 24
     learning_rate: float = 2e-3
     width: int = 40
@@ -40,6 +41,8 @@ class ContactConfig:
     short_m: float = 0.40
     stray_m: float = 0.30
     strangers: float = 0.08
+    streamed: float = 0.5
+    horizon: int = 16
     seed: int = 0
 
 
@@ -139,6 +142,15 @@ def strange(actor: torch.Tensor, own: torch.Tensor, other: torch.Tensor) -> torc
     return torch.cat([out, out[-1:].expand(max(0, short), -1, -1)])[:len(actor)]
 
 
+def guessed(seen: torch.Tensor, now: int) -> torch.Tensor:
+    """An actor's `seen_of` [T, 15, 3] as it is known at frame ``now``: what comes is guessed to run out, see
+    `rtinteract.contact.run_out`."""
+    ahead = torch.arange(1, len(seen) - now + 1)
+    after = seen[now - 1] + run_out(ahead)[:, None, None] * (seen[now - 1] - seen[now - 2])
+    turns = F.normalize(after[:, POINTS:], dim=-1)
+    return torch.cat([seen[:now], torch.cat([after[:, :POINTS], turns], 1)])
+
+
 def _crop(sights: Sequence[Sight], config: ContactConfig, rng: np.random.Generator, generator: torch.Generator):
     """One training crop: (seen [CROP, 2, 15, 3], touch, gap, weight [CROP, C])."""
     sight = sights[rng.integers(len(sights))]
@@ -149,9 +161,17 @@ def _crop(sights: Sequence[Sight], config: ContactConfig, rng: np.random.Generat
         reactor, touch = strange(actor, reactor, other.seen[:, 1]), torch.zeros_like(touch)
     first = int(rng.integers(0, max(1, len(seen) - CROP + 1)))
     rows = (torch.arange(CROP) + first).clamp(max=len(seen) - 1)
-    reactor = erring(reactor[rows], config, generator)
-    seen, touch, gap = torch.stack([actor[rows], reactor], 1), touch[rows], sight.gap[rows]
+    actor, reactor = actor[rows], erring(reactor[rows], config, generator)
+    touch, gap = touch[rows], sight.gap[rows]
     weight = torch.where(touch, sight.weight[rows], 1.0)
+    if rng.random() < config.streamed:
+        now = int(rng.integers(12, CROP - config.horizon))
+        actor = guessed(actor, now)
+        # Nothing is known after the plan, and nothing asked.
+        rows = torch.arange(CROP).clamp(max=now + config.horizon - 1)
+        actor, reactor = actor[rows], reactor[rows]
+        weight = weight * (torch.arange(CROP) < now + config.horizon)[:, None]
+    seen = torch.stack([actor, reactor], 1)
     if rng.random() < 0.5:
         order = torch.tensor(mirrored_channels())
         seen, touch, gap = mirrored(seen), touch[:, order], gap[:, order]
@@ -184,8 +204,9 @@ def train_contact(sights: Sequence[Sight], config: ContactConfig | None = None, 
         seen, touch, gap, weight = (torch.stack(x) for x in zip(*crops, strict=True))
         logits, apart = net(features(seen))
         loss = F.binary_cross_entropy_with_logits(logits, touch.float(), weight) * 10
-        if touch.any():
-            loss = loss + (apart - gap)[touch].abs().mean()
+        asked = touch & (weight > 0)
+        if asked.any():
+            loss = loss + (apart - gap)[asked].abs().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -25,6 +25,7 @@ from rtinteract.errors import ConfigError, RtInteractError
 from rtinteract.model import Model
 from rtinteract.motion import Motion
 from rtinteract.motion.atomic import replacing
+from rtinteract.pipeline import Poses, body_of, with_contacts
 from rtinteract.stream import StreamConfig, hop_together, play, shown
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ BATCH = 32
 # Pairs that are also streamed one by one, for the time of a hop.
 TIMED = 4
 TRUTH, STILL, RANDOM = "truth", "standing still", "random clip"
-OFFLINE, STREAMING, WITH_TEXT, NO_START = "react", "stream", " + text", ", no start"
+OFFLINE, STREAMING, WITH_TEXT, NO_START, CLOSED = "react", "stream", " + text", ", no start", ", contact"
 
 
 def evaluate(model: Model, *, solo: Path | None = None, pairs: Path | None = None, real_pair: tuple[Path, Path] | None = None,
@@ -176,6 +177,9 @@ def pair_sections(model: Model, cases: Sequence[Case], *, text: bool, seed: int,
         for prompt, start in (("", ""), ("", NO_START)) + (((WITH_TEXT, ""),) if text else ()):
             _label(bar)(OFFLINE + prompt + start)
             made[OFFLINE + prompt + start] = react_all(model, cases, text=bool(prompt), start=not start, seed=seed)
+    if text:
+        made[OFFLINE + WITH_TEXT + CLOSED] = [
+            met(c.actor, m, len(c.start)) for c, m in zip(cases, made[OFFLINE + WITH_TEXT], strict=True)]
     measured = measure_all(cases, made, progress)
     found = {"reactions": reaction_report(cases, measured)}
     done("reactions")
@@ -251,6 +255,12 @@ def stream_all(model: Model, cases: Sequence[Case], *, text: bool, seed: int, pr
     return made, {"hops": len(seconds), "hop_p50_ms": float(p50), "hop_p95_ms": float(p95), "hop_p99_ms": float(p99),
                   "hop_period_ms": period, "over_period": float((np.array(seconds) * 1e3 > period).mean()),
                   "iterations": StreamConfig().iterations}
+
+
+def met(actor: Motion, reactor: Motion, fixed: int) -> Motion:
+    """What `Model.react` makes of a reactor with ``contact``; the first ``fixed`` frames stay."""
+    body = body_of(reactor)
+    return with_contacts(Poses.of(reactor), body, Poses.of(actor), fixed).motion(body)
 
 
 def measure_all(cases: Sequence[Case], made: dict[str, list[Motion]], progress: bool = True) -> dict[str, list[dict]]:
