@@ -21,8 +21,8 @@ FPS = 30.0
 # The greatest speed of a correction, and the fewest and most frames over which it comes.
 SPEED_M_S = 1.6
 QUICK, SLOW = 6, 20
-# Metres beyond which a touch is another matter than a miss.
-FAR_M = 0.8
+# Metres beyond which a touch is another matter than a miss: of the way of a hand, and of what a trunk would have to give.
+FAR_M, SHORT_M = 0.8, 0.2
 # Shares of the arm's length that a hand is asked to reach, and lengths in metres that lean and pelvis give at most.
 REACH, LEAN_M, SHIFT_M = 0.985, 0.14, 0.10
 # The forearm's share of a hand's twist.
@@ -218,6 +218,18 @@ def _follow_arm(hand, goal, offsets, places, turns, rotations):
         rotations[:, joint] = np.where(moved[:, None], local, rotations[:, joint])
 
 
+def _within(touch: Touch, ways: np.ndarray, actor, reactor, offsets) -> bool:
+    """Whether what is missing to a touch [T] can be closed at least once while it lasts."""
+    rows = slice(touch.start, touch.end)
+    if touch.b not in HANDS:
+        return ways[rows].min() < 1.5 * SHORT_M
+    _, shoulder, elbow, end = _ARMS[touch.b]
+    there, _ = _points(touch, actor, reactor)
+    arm = np.linalg.norm(offsets[elbow]) + np.linalg.norm(offsets[end]) + PALM_M
+    short = np.linalg.norm(there - reactor[0][:, shoulder], axis=-1) - arm
+    return ways[rows].min() < FAR_M and short[rows].min() < SHORT_M
+
+
 def close(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, actor: tuple[np.ndarray, np.ndarray],
           touches: Sequence[Touch], fixed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Person 1's root [T, 3] and local rotations [T, 22, 4] of a body with rest ``offsets`` [22, 3], so that it makes ``touches``
@@ -228,7 +240,7 @@ def close(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, actor: t
     for touch in touches:
         there, here = _points(touch, actor, reactor)
         ways = np.linalg.norm(there - here, axis=-1)
-        if touch.start < len(root) and ways[touch.start:touch.end].min() < FAR_M:
+        if touch.start < len(root) and _within(touch, ways, actor, reactor, offsets):
             made.append(touch)
             weights.append(_weight(len(root), touch, ways, fixed))
     if not made:

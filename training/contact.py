@@ -89,7 +89,7 @@ def load_sights(folders: Sequence[Path], clips: int | None = None, progress: boo
         some = shards
         if clips is not None:
             each = len(read_shard(shards[0]))
-            some = shards[::max(1, len(shards) * each // clips)]
+            some = shards[::max(1, -(-len(shards) * each // clips))]
         for shard in tqdm(some, desc=f"reading {folder}", unit="shard", disable=not progress):
             found += [sight_of(clip) for clip in read_shard(shard)]
     return found
