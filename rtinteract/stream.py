@@ -41,7 +41,8 @@ class StreamConfig:
     """Frames are the model's (30 a second). ``window``, ``horizon`` and ``hop`` are whole token columns.
 
     ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still,
-    ``contact`` brings the reactor's hands to where the two are about to touch. Guidance runs the
+    ``contact`` brings the reactor's hands to where the two are about to touch, and the model goes on from there; a hop in which
+    they are near each other then takes about a fifth longer. Guidance runs the
     transformer on a doubled batch, a hop takes about a fifth longer; what it is worth in a stream is not settled.
     """
 
