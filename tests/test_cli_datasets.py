@@ -12,7 +12,7 @@ from synthetic import walker
 from rtinteract.motion import write_motion
 
 LOOP = {"batch": 2, "warmup": 1, "precision": "float32", "threads": 1}
-SMALL = {"width": 16, "code_dim": 8, "codes": 64, "depth": 1, "quantizer": "fsq", "levels": [4, 4, 4]}
+SMALL = {"form": "image", "width": 16, "code_dim": 8, "codes": 64, "depth": 1, "quantizer": "fsq", "levels": [4, 4, 4]}
 CODEC = {"codec": SMALL, "frames": 32, "shortest": 16, "longest": 32, "loop": LOOP, "representation": "interhuman"}
 INTERX = {"joints": 56, "features": 6, "kernels": [[6, 4], [6, 4]], "strides": [[3, 2], [3, 2]], "upsample": [[3.5, 2], [3.3, 2]]}
 TEXT = {"width": 32, "layers": 1, "heads": 2, "ff": 32, "vocabulary": 280, "max_tokens": 16}

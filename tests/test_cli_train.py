@@ -12,8 +12,8 @@ import rtinteract
 from rtinteract.motion import write_motion
 
 LOOP = {"batch": 4, "warmup": 1, "precision": "float32", "threads": 1}
-CODEC = {"codec": {"width": 16, "code_dim": 8, "codes": 64, "depth": 1, "quantizer": "fsq", "levels": [4, 4, 4]}, "frames": 32,
-         "shortest": 16, "longest": 32, "loop": LOOP}
+CODEC = {"codec": {"form": "image", "width": 16, "code_dim": 8, "codes": 64, "depth": 1, "quantizer": "fsq", "levels": [4, 4, 4]},
+         "frames": 32, "shortest": 16, "longest": 32, "loop": LOOP}
 TEXT = {"text": {"width": 32, "layers": 1, "heads": 2, "ff": 32, "vocabulary": 280, "max_tokens": 16}, "loop": LOOP}
 TRANSFORMER = {"sizes": {"width": 32, "heads": 2, "layers": 1, "ff": 32}, "text": TEXT["text"], "loop": LOOP, "shortest": 32,
                "longest": 32, "long": 0.0, "most": 32, "validation_batches": 1}

@@ -91,7 +91,7 @@ train(out / "toy", loop=replace(LOOP, steps=6))
 assert gathered([10 * i for i in own(5)]) == [0, 10, 20, 30, 40]
 torch.set_num_threads(1)
 generate(texts=None, out=[out / "made"], seconds=0.5, model=Path(sys.argv[2]), device="cpu", seed=3, iterations=2, guidance=2.0,
-         temperature=1.0, clip=None, bank=None, prompts=Path(sys.argv[3]), batch=2, form="npz")
+         temperature=1.0, clip=None, bank=None, prompts=Path(sys.argv[3]), batch=2, form="npz", contact=False)
 torch.distributed.barrier()
 print("generated")
 stop = train(out / "stopped", Toy(on_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if second and step == 5 else None),
@@ -135,8 +135,10 @@ def test_a_stage_that_is_not_divisible_is_the_same_on_both(together, tmp_path):
 
 def test_an_interrupted_process_stops_all_and_a_dead_one_keeps_nobody_waiting(together):
     folder, said, codes = together
-    assert all("ended signal 6" in s for s in said), said
-    assert state(folder / "two" / "stopped")["step"] == 6
+    ends = {line for s in said for line in s.splitlines() if line.startswith("ended")}
+    # A batch is made while the step before it runs: the signal may come with the one or with the other.
+    assert len(ends) == 1 and ends <= {"ended signal 5", "ended signal 6"}, said
+    assert f"ended signal {state(folder / 'two' / 'stopped')['step']}" in ends
     assert codes[1] == 7 and codes[0] not in (0, 7)
 
 
