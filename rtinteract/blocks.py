@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rtinteract.config import ATTENTION
 from rtinteract.kernels.attention import attention
 from rtinteract.kernels.backend import BF16_FEATURES, cpu_has, reference_only, use_triton
 from rtinteract.kernels.linear import linear_gelu, linear_residual, modulated_linear
@@ -141,17 +142,22 @@ class InterMBlock(nn.Module):
     """One block (InterMask section 3.3): all tokens together, then each person apart with a look at the other.
 
     Dropout sits in the feed-forwards only: dropout on attention weights would leave the fused attention kernels.
+
+    ``kinds`` of attention as `TransformerConfig.attention`; a kind that is left out has no weights but those of its modulation.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float):
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float, kinds: tuple[str, ...] = ATTENTION):
         super().__init__()
+
+        def attends(kind: str) -> Attention | None:
+            return Attention(width, heads) if kind in kinds else None
         self.adaln_combined = AdaLN(width, COMBINED)
-        self.attention = Attention(width, heads)
+        self.attention = attends("self")
         self.ffn_combined = FeedForward(width, hidden, dropout)
         self.adaln_split = AdaLN(width, SPLIT)
-        self.spatial = Attention(width, heads)
-        self.temporal = Attention(width, heads)
-        self.cross = Attention(width, heads)
+        self.spatial = attends("spatio-temporal")
+        self.temporal = attends("spatio-temporal")
+        self.cross = attends("cross")
         self.ffn_split = FeedForward(width, hidden, dropout)
 
     def modulate(self, condition: Tensor) -> BlockModulation:
@@ -170,13 +176,33 @@ class InterMBlock(nn.Module):
     def forward(self, x: Tensor, modulation: BlockModulation, parts: int, columns: int, lengths: Tensor | None = None) -> Tensor:
         """x [B, 2*S*N + 1, D], separator last -> the same shape. `lengths` [B] columns, None where nothing is padded."""
         m = modulation
-        fused = self.attention.modulated(x, m.attention)
-        x = self.attention.close(self.attention.mix(fused, lengths, columns, 2 * parts * columns), m.attention.gate, x)
+        if self.attention is not None:
+            fused = self.attention.modulated(x, m.attention)
+            x = self.attention.close(self.attention.mix(fused, lengths, columns, 2 * parts * columns), m.attention.gate, x)
         x = self.ffn_combined.modulated(x, m.ffn_combined)
         people, separator = x[:, :-1], x[:, -1:]
-        mixed = self.spatio_temporal(people, m, parts, columns, lengths)
-        mixed = self.exchange(mixed, people, m, columns, lengths)
+        mixed = people if self.spatial is None else self.spatio_temporal(people, m, parts, columns, lengths)
+        if self.cross is not None:
+            mixed = self.exchange(mixed, people, m, columns, lengths)
         return torch.cat([self.ffn_split.modulated(mixed, m.ffn_split), separator], dim=1)
+
+    def one_at_a_time(self, x: Tensor, told: Tensor, modulation: BlockModulation, parts: int, columns: int,
+                      lengths: Tensor | None = None) -> Tensor:
+        """`forward` where the tokens of one person are updated while the other's stay as they came in (InterMask appendix G).
+
+        x [B, P*S*N, D] -> the same shape: of both people (P = 2, each updated as if alone) or of one. ``told`` [B, P*S*N, D] are
+        input tokens: both people's, or those of the other one.
+        """
+        m, tokens = modulation, parts * columns
+        count = x.shape[1] // tokens
+        each = None if lengths is None else lengths.repeat_interleave(count)
+        if self.attention is not None:
+            fused = self.attention.modulated(x, m.attention)
+            mixed = self.attention.mix(fused.view(-1, tokens, fused.shape[-1]), each, columns)
+            x = self.attention.close(mixed.reshape(x.shape), m.attention.gate, x)
+        x = self.ffn_combined.modulated(x, m.ffn_combined)
+        mixed = x if self.spatial is None else self.spatio_temporal(x, m, parts, columns, lengths)
+        return self.ffn_split.modulated(self.exchange(mixed, told, m, columns, lengths, count), m.ffn_split)
 
     def spatio_temporal(self, people: Tensor, m: BlockModulation, parts: int, columns: int, lengths: Tensor | None) -> Tensor:
         """Each column over its parts and each part over its columns, from the same input; the residual counts twice.
@@ -184,30 +210,32 @@ class InterMBlock(nn.Module):
         The parts of one column are padded together, and nothing else reads a padded column: they need no mask.
         """
         batch, tokens, width = people.shape
-        if use_triton(people) and self.spatial.in_proj_scale is None:
+        if use_triton(people) and self.spatial.in_proj_scale is None and tokens == 2 * parts * columns:
             return spatio_temporal(people, self.spatial.branch(m.spatial), self.temporal.branch(m.temporal), self.spatial.heads,
                                    parts, columns, lengths)
-        by_column = people.unflatten(1, (2, parts, columns)).transpose(2, 3).reshape(batch, tokens, width)
+        by_column = people.unflatten(1, (-1, parts, columns)).transpose(2, 3).reshape(batch, tokens, width)
         spatial = self.spatial.mix(self.spatial.modulated(by_column, m.spatial).view(-1, parts, 3 * width))
         spatial = self.spatial.close(spatial.view(batch, tokens, width), m.spatial.gate, 2 * by_column)
-        spatial = spatial.view(batch * 2, columns, parts, width).transpose(1, 2).reshape(batch, tokens, width)
-        each = None if lengths is None else lengths.repeat_interleave(2 * parts)
+        spatial = spatial.view(-1, columns, parts, width).transpose(1, 2).reshape(batch, tokens, width)
+        each = None if lengths is None else lengths.repeat_interleave(tokens // columns)
         temporal = self.temporal.mix(self.temporal.modulated(people, m.temporal).view(-1, columns, 3 * width), each)
         return self.temporal.close(temporal.view(batch, tokens, width), m.temporal.gate, spatial)
 
-    def exchange(self, mixed: Tensor, people: Tensor, m: BlockModulation, columns: int, lengths: Tensor | None) -> Tensor:
-        """Cross attention: queries from `mixed`, keys and values from the other person's tokens in `people`."""
+    def exchange(self, mixed: Tensor, people: Tensor, m: BlockModulation, columns: int, lengths: Tensor | None,
+                 count: int = 2) -> Tensor:
+        """Cross attention: queries from `mixed`, keys and values from the other person's tokens in `people`; with a ``count`` of
+        one `mixed` holds one person's tokens and `people` the other's."""
         batch, tokens, width = people.shape
         weight, bias, steps, heads = (self.cross.in_proj_weight, self.cross.in_proj_bias, self.cross.in_proj_scale,
                                       self.cross.heads)
         ours, theirs = (None, None) if steps is None else (steps[:width], steps[width:])
         asked, told = m.cross_query, m.cross_key
         query = modulated_linear(mixed, asked.shift, asked.scale, weight[:width], bias[:width], ours,
-                                 self.cross.mixed_type(mixed)).view(batch * 2, -1, width)
+                                 self.cross.mixed_type(mixed)).view(batch * count, -1, width)
         memory = modulated_linear(people, told.shift, told.scale, weight[width:], bias[width:], theirs,
                                   self.cross.mixed_type(people))
-        memory = memory.view(batch, 2, -1, 2 * width).flip(1).view(batch * 2, -1, 2 * width)
+        memory = memory.view(batch, count, -1, 2 * width).flip(1).view(batch * count, -1, 2 * width)
         key, value = attention_split(memory, heads, 2)
-        each = None if lengths is None else lengths.repeat_interleave(2)
+        each = None if lengths is None else lengths.repeat_interleave(count)
         attended = attention(attention_split(query, heads, 1)[0], key, value, each, columns).transpose(1, 2)
         return self.cross.close(attended.reshape(batch, tokens, width), asked.gate, mixed)

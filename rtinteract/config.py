@@ -11,6 +11,8 @@ from rtinteract.errors import ConfigError
 
 FORMAT_VERSION = 2
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+# The kinds of attention of a published block (InterMask section 3.3).
+ATTENTION = ("self", "spatio-temporal", "cross")
 
 
 def _check(condition: bool, what: str, expected: str, got) -> None:
@@ -106,6 +108,10 @@ class TransformerConfig:
     """The Inter-M transformer (InterMask section 3.3). ``condition`` is the width of the text condition.
 
     With ``placement`` each person is in a canonical frame of their own, and the tokens are told where the two stand.
+
+    The published ablations (Table 3): ``attention`` names the kinds of attention that a block has; what it lacks is passed over,
+    its feed-forwards stay. ``modelling`` "together" is the published model of both people at once; "alternating" updates one
+    person's tokens at a time, which read the other's input tokens by cross attention alone (appendix G).
     """
 
     codes: int = 1024
@@ -118,6 +124,8 @@ class TransformerConfig:
     condition: int = 768
     dropout: float = 0.2
     placement: bool = False
+    attention: tuple[str, ...] = ATTENTION
+    modelling: str = "together"
 
     def __post_init__(self):
         for name in ("codes", "code_dim", "parts", "width", "heads", "layers", "ff", "condition"):
@@ -125,6 +133,18 @@ class TransformerConfig:
         _check(self.width % self.heads == 0, "transformer.width", f"a multiple of heads = {self.heads}", self.width)
         _check(self.width % 4 == 0, "transformer.width", "a multiple of 4 (2D sine positions)", self.width)
         _check(0 <= self.dropout < 1, "transformer.dropout", "a share in [0, 1)", self.dropout)
+        known = len(self.attention) > 0 and set(self.attention) <= set(ATTENTION)
+        _check(known and len(set(self.attention)) == len(self.attention), "transformer.attention",
+               f"one or more of {', '.join(ATTENTION)}, each once", self.attention)
+        _check(self.modelling in ("together", "alternating"), "transformer.modelling", "'together' or 'alternating'",
+               self.modelling)
+        _check(self.modelling == "together" or "cross" in self.attention, "transformer.attention",
+               "'cross' among them where people alternate: nothing else tells one of the other", self.attention)
+
+    @property
+    def published(self) -> bool:
+        """Whether a block has all that a published one has, and models both people together."""
+        return set(self.attention) == set(ATTENTION) and self.modelling == "together"
 
     @property
     def mask_id(self) -> int:

@@ -117,7 +117,9 @@ def _other(example: tuple[Tensor, ...], codes: int, times: int) -> tuple[Tensor,
 
 def recorded(transformer: nn.Module, modulations, codes: Tensor, placement: Tensor | None, last: int | None):
     """The transformer recorded for these shapes, or itself: on a GPU, where RTI_NO_GRAPH=1 says so, where its modulations are one
-    tensor (it is one call already), or where recording fails."""
+    tensor (it is one call already), where people alternate (it is asked for one at a time), or where recording fails."""
+    if transformer.config.modelling == "alternating":
+        return transformer
     if codes.device.type != "cpu" or os.environ.get("RTI_NO_GRAPH") == "1" or isinstance(modulations, Tensor):
         return transformer
     try:

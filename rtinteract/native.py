@@ -36,6 +36,9 @@ def why_not(device: torch.device, config) -> str | None:
         return "rtinteract._cpu was not built: install with a C++ compiler and pybind11"
     if not cpu_has_all(FEATURES):
         return "the processor lacks AVX-512 VNNI or BF16"
+    if not config.published:
+        return (f"attention {', '.join(config.attention)}, people {config.modelling}: expected the published block; an ablation "
+                "runs layer by layer")
     head = config.width // config.heads
     if head % _GROUP or head > 64 or config.ff % _GROUP or config.parts > _GROUP:
         return (f"heads of {head} and a hidden width of {config.ff}: expected heads of 16, 32, 48 or 64 and a multiple of "

@@ -12,8 +12,8 @@ from rtinteract.errors import ConfigError
 from rtinteract.kernels.backend import BF16_FEATURES, INT8_FEATURES, cpu_has, reference_only
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-# Transformer width from which on int8 is faster than bfloat16 on a CPU that sums int8 products. In narrower layers it saves a tenth
-# of a hop at most (README of benches), which is not worth one token in fifty that comes out otherwise.
+# Transformer width from which on int8 is faster than bfloat16 on a CPU that sums int8 products. In narrower layers it saves a
+# tenth of a hop at most (README of benches), which is not worth one token in fifty that comes out otherwise.
 INT8_WIDTH = 256
 Net = TypeVar("Net", bound=nn.Module)
 

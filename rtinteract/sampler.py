@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -60,6 +61,9 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
 
     `modulations` (from `guidance_modulations`, same guidance) spare the condition's part of the transformer; `last` says that
     all MASK stand in so many columns at the end, and spares the logits of the others.
+
+    Where people alternate, each one's tokens have a schedule of their own, and the next one sees of them what was retained
+    (InterMask appendix G).
     """
     config = transformer.config
     batch, _, parts, columns = codes.shape
@@ -74,27 +78,51 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
     masked = here == config.mask_id
     # Asking which values a tensor holds is free on a CPU alone; on a GPU the batch's shape decides everything.
     person = _only_person(masked) if noise is None and codes.device.type == "cpu" else None
-    people = slice(None) if person is None else slice(person, person + 1)
-    here, masked = here[:, people], masked[:, people]
     if lengths is not None:
         masked &= torch.arange(columns, device=codes.device)[tail] < lengths[:, None, None, None]
     run_lengths = lengths.repeat(2) if guided and lengths is not None else lengths
-    tokens = masked.flatten(1).sum(1)
-    scores = torch.full(here.shape, KEPT_SCORE, dtype=torch.float32, device=codes.device).masked_fill_(masked, 0.0)
+    apart = (0, 1) if person is None and config.modelling == "alternating" else (person,)
+    turns = [_Turn.of(here, masked, who) for who in apart]
     streams = None if noise is not None or temperature == 0 else ops.token_streams(seeds, iterations, parts, columns)
     count = ops.candidates(top_k, config.codes)
-    for i, share in enumerate(masked_shares(iterations)):
-        wanted = (tokens * share).round().long().clamp(min=1).minimum(tokens)
-        masked = ops.remask(scores.flatten(1), wanted).view(here.shape)
-        here.masked_fill_(masked, config.mask_id)
-        logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
-                             placement=placement, last=last, **({} if person is None else {"person": person}))
-        scores = _drawn(logits, masked, here, guided, scale=guidance, count=count, temperature=temperature,
-                        streams=None if streams is None else streams[i][:, people, :, tail],
-                        noise=None if noise is None else noise[i][..., tail, :])
+    shares = masked_shares(iterations)
+    for i in range(iterations):
+        for turn in turns:
+            logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
+                                 placement=placement, last=last, **({} if turn.person is None else {"person": turn.person}))
+            scores = _drawn(logits, turn.masked, turn.here, guided, scale=guidance, count=count, temperature=temperature,
+                            streams=None if streams is None else streams[i][:, turn.people, :, tail],
+                            noise=None if noise is None else noise[i][:, turn.people, :, tail])
+            if i + 1 < iterations:
+                turn.remask(scores, shares[i + 1], config.mask_id)
         if progress is not None and progress(i + 1, iterations) is False:
             raise Cancelled(f"sampling stopped by the progress callback after iteration {i + 1} of {iterations}")
     return codes
+
+
+@dataclass
+class _Turn:
+    """Whose tokens one pass fills: both people's (``person`` None) or one person's; ``people`` is that part of their
+    axis. ``here`` is the view of their ids [B, P, S, N], ``masked`` what is MASK in it, ``tokens`` [B] how many that were at
+    first."""
+
+    person: int | None
+    people: slice
+    here: Tensor
+    masked: Tensor
+    tokens: Tensor
+
+    @classmethod
+    def of(cls, here: Tensor, masked: Tensor, person: int | None) -> _Turn:
+        """Of both people's ids and masks [B, 2, S, N]."""
+        people = slice(None) if person is None else slice(person, person + 1)
+        return cls(person, people, here[:, people], masked[:, people], masked[:, people].flatten(1).sum(1))
+
+    def remask(self, scores: Tensor, share: float, mask_id: int) -> None:
+        """MASK at the share of lowest scores [B, P, S, N], one token at least."""
+        wanted = (self.tokens * share).round().long().clamp(min=1).minimum(self.tokens)
+        self.masked = ops.remask(scores.flatten(1), wanted).view(self.here.shape)
+        self.here.masked_fill_(self.masked, mask_id)
 
 
 def _drawn(logits: Tensor, masked: Tensor, here: Tensor, guided: bool, *, streams: Tensor | None, noise: Tensor | None,

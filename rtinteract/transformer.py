@@ -47,7 +47,8 @@ class InterMTransformer(nn.Module):
         self.token_embedding = nn.Embedding(config.codes + 3, config.code_dim)
         self.input = nn.Linear(config.code_dim, width)
         self.condition = nn.Linear(config.condition, width)
-        self.blocks = nn.ModuleList(InterMBlock(width, config.heads, config.ff, config.dropout) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(InterMBlock(width, config.heads, config.ff, config.dropout, config.attention)
+                                    for _ in range(config.layers))
         self.output_dense = Linear(width, width)
         self.output_adaln = AdaLN(width, 2)
         self.output = Linear(width, config.codes)
@@ -95,17 +96,29 @@ class InterMTransformer(nn.Module):
             lengths = lengths.to(codes.device)
             past = torch.arange(columns, device=codes.device) >= lengths[:, None, None, None]
             codes = codes.masked_fill(past, self.config.pad_id)
-        x = self.embed(codes, placement)
-        for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
-            x = block(x, modulation, parts, columns, lengths)
-        x = x[:, :-1].unflatten(1, (2, parts, columns))
-        x = x if person is None else x[:, person:person + 1]
+        x = self._updated(self.embed(codes, placement), modulations, parts, columns, lengths, person)
         people = x.shape[1]
         x = (x if last is None else x[..., columns - last:, :]).flatten(1, 3)
         dense, output, end = self.output_dense, self.output, modulations.output
         x = linear_gelu(x, dense.weight, dense.bias, dense.weight_scale)
         logits = modulated_linear(x, end.shift, end.scale, output.weight, output.bias, output.weight_scale)
         return logits.view(batch, people, parts, -1, self.config.codes)
+
+    def _updated(self, x: Tensor, modulations: Modulations, parts: int, columns: int, lengths: Tensor | None,
+                 person: int | None) -> Tensor:
+        """Tokens [B, P, S, N, D] after all blocks of input tokens [B, 2*S*N + 1, D], of both people or of one ``person``."""
+        each = slice(None) if person is None else slice(person, person + 1)
+        if self.config.modelling == "together":
+            for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
+                x = block(x, modulation, parts, columns, lengths)
+            return x[:, :-1].unflatten(1, (2, parts, columns))[:, each]
+        people = x[:, :-1].unflatten(1, (2, parts * columns))
+        # Cross attention turns to the other one where it is given both.
+        told = (people if person is None else people.flip(1)[:, each]).flatten(1, 2)
+        x = people[:, each].flatten(1, 2)
+        for block, modulation in zip(self.blocks, modulations.blocks, strict=True):
+            x = block.one_at_a_time(x, told, modulation, parts, columns, lengths)
+        return x.unflatten(1, (-1, parts, columns))
 
     def embed(self, codes: Tensor, placement: Tensor | None = None) -> Tensor:
         """Input tokens [B, 2*S*N + 1, D] of codes [B, 2, S, N]: embedded, positions added to all but the separator (last)."""

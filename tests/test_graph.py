@@ -92,6 +92,7 @@ class Counting(torch.nn.Module):
     """Stands for a transformer: answers in the shape of one, and may do what a recording gets wrong."""
 
     class config:
+        modelling = "together"
         codes = 7
 
     def __init__(self, fault=None):

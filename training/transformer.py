@@ -29,7 +29,7 @@ from rtinteract.training.trainer import (
 from torch import nn
 
 from rtinteract.checkpoint import ModelParts
-from rtinteract.config import CodecConfig, ModelConfig, TextConfig, TransformerConfig, from_dict, to_dict
+from rtinteract.config import ATTENTION, CodecConfig, ModelConfig, TextConfig, TransformerConfig, from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.features import base
 from rtinteract.model import Model
@@ -50,13 +50,17 @@ _BEGUN = 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """The transformer's own sizes; codes, code width and body parts come from the codec, the condition from the text encoder."""
+    """The transformer's own sizes; codes, code width and body parts come from the codec, the condition from the text encoder.
+
+    ``attention`` and ``modelling`` are the published model's unless an ablation changes them (`TransformerConfig`)."""
 
     width: int = 128
     heads: int = 4
     layers: int = 4
     ff: int = 384
     dropout: float = 0.0
+    attention: tuple[str, ...] = ATTENTION
+    modelling: str = "together"
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,8 @@ def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `trai
                 clip: Path = typer.Option(None, help="Folder of CLIP ViT-L/14@336px, for a configuration whose text.kind is "
                                           "clip, as the published recipes' is."),
                 recipe: str = PUBLISHED, config: Path = CONFIG,
+                ablation: str = typer.Option(None, help="One of the paper's ablations, on top of the configuration: see "
+                                             "`train ablations`."),
                 minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS, device: str = RUN_DEVICE,
                 cache: Path = CACHE, show_config: bool = SHOW_TRANSFORMER) -> None:
     """Train the Inter-M transformer and its text encoder on pairs seen through a frozen codec.
@@ -157,12 +159,33 @@ def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `trai
     """
     stage, cache = _training("transformer"), cache or out / "cache"
     settings = _configured(stage.TransformerTraining, config, recipe, "transformer")
+    settings = _training("ablations").ablated(settings, ablation) if ablation else settings
     chosen, its_kind = (held_out, "auto") if held_out else (pairs, kind)
     # A folder to validate on that has no splits is held out as a whole.
     validated = _pairs(chosen, its_kind, smplx, cache, held_out=True) or _pairs(held_out, "auto", smplx, cache)
     _said(stage.train_transformer(
         settings, codec, _pairs(pairs, kind, smplx, cache), out=out, held_out=validated, text_file=text,
         start=start, clip=clip, steps=steps, minutes=minutes, threads=threads, device=device))
+
+
+@train_app.command()
+def ablations(codec: Path = typer.Option(..., help="codec.safetensors of `train codec`."), pairs: Path = NEEDED_PAIRS,
+              kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT,
+              held_out: Path = typer.Option(None, help="Folder of pairs to validate on."),
+              only: str = typer.Option(None, help="Only these, separated by commas; all of them when left out."),
+              recipe: str = PUBLISHED, config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS,
+              threads: int = THREADS, device: str = RUN_DEVICE, cache: Path = CACHE) -> None:
+    """Train the paper's ablations of the transformer one after the other, --minutes or --steps each; a stopped run goes on.
+
+    Example: rtinteract train ablations --codec runs/codec/codec.safetensors --pairs pairs --out runs/ablations --minutes 30
+    """
+    stage, cache = _training("ablations"), cache or out / "cache"
+    settings = _configured(_training("transformer").TransformerTraining, config, recipe, "transformer")
+    names = tuple(stage.ABLATIONS) if only is None else tuple(only.split(","))
+    models = stage.train_ablations(settings, codec, _pairs(pairs, kind, smplx, cache), _pairs(held_out, "auto", smplx, cache),
+                                   out=out, names=names, steps=steps, minutes=minutes, threads=threads, device=device)
+    typer.echo("compare them: rtinteract evaluate --tables tables --pairs HELD_OUT "
+               + " ".join(f"--ablation {name}={path}" for name, path in models.items()))
 
 
 @train_app.command()
