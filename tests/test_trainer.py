@@ -116,7 +116,8 @@ def test_a_signal_saves_and_ends_and_gives_the_handler_back(tmp_path, number):
     before = signal.getsignal(number)
     stage = Toy(on_step=lambda step: os.kill(os.getpid(), number) if step == 11 else None)
     stopped = train(tmp_path / "stopped", stage, replace(LOOP, save_s=1e9))
-    assert stopped.reason == "signal" and stopped.steps == 12
+    # The signal comes while a batch is made, which where a core is free is during the step before.
+    assert stopped.reason == "signal" and stopped.steps in (11, 12)
     assert signal.getsignal(number) == before
     assert train(tmp_path / "stopped").reason == "steps"
     train(tmp_path / "whole")
