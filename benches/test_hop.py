@@ -41,7 +41,7 @@ def test_hop(benchmark, iterations, text, monkeypatch):
             stream.hop(hops[i % len(hops)])
         return lambda: stream.hop(hops[next(turn) % len(hops)])
     model = rtinteract.load(device="cpu")
-    hop = warm(model)
+    hop, dtype = warm(model), dtype_of(model)
     peak = peak_memory(hop)
     plan = benchmark.pedantic(hop, rounds=60)
     assert len(plan.rows()) == len(plan.reactor) == 16 and np.isfinite(plan.reactor.positions).all()
@@ -49,7 +49,7 @@ def test_hop(benchmark, iterations, text, monkeypatch):
     monkeypatch.setenv("RTI_NO_GRAPH", "1")
     plain = seconds(warm(rtinteract.load(device="cpu", precision="float32")), 20)
     columns = (StreamConfig().window + StreamConfig().horizon) // 4
-    note(benchmark, dtype_of(model), eager_s=plain, peak_bytes=peak, iterations=iterations,
+    note(benchmark, dtype, eager_s=plain, peak_bytes=peak, iterations=iterations,
          text=text is not None, flops=iterations * transformer_flops(model.config.transformer, 2 if text else 1, columns))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from rtinteract.training.assemble import assemble, bundle_scene
 from rtinteract.training.data import Augmentation
+from rtinteract.training.levels import folded
 from rtinteract.training.masks import IGNORED
 from rtinteract.training.shares import INTERACTION, RANDOM, STREAMING, Shares
 from rtinteract.training.state import load_state, save_stage
@@ -60,9 +61,12 @@ def pairs():
 
 @pytest.fixture(scope="module")
 def codec_file(tmp_path_factory):
-    """An untrained codec: its codes still depend on the motion."""
-    path = tmp_path_factory.mktemp("codec") / "codec.safetensors"
-    config = CodecConfig(width=8, code_dim=8, codes=64, quantizer="fsq", levels=(4, 4, 4), dropout=0.0)
+    return untrained_codec(tmp_path_factory.mktemp("codec") / "codec.safetensors", codes=64, levels=(4, 4, 4))
+
+
+def untrained_codec(path, **codes):
+    """Its codes still depend on the motion."""
+    config = CodecConfig(width=8, code_dim=8, quantizer="fsq", dropout=0.0, **codes)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         codec = Codec(config)
@@ -288,6 +292,21 @@ def test_a_run_begins_with_what_another_learned(tmp_path, codec_file, pairs):
     begun = stage.validate(stage.model.state_dict())
     assert begun == pytest.approx(learned, rel=1e-4)
     assert stage.tokenizer == load_transformer(first).tokenizer
+
+
+def test_a_run_on_another_codec_keeps_what_is_not_of_codes(tmp_path, codec_file, pairs):
+    train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "a", progress=False)
+    first = tmp_path / "a" / "transformer.safetensors"
+    other = untrained_codec(tmp_path / "other.safetensors", codes=30, levels=(3, 2, 5))
+    stage = TransformerStage(CONFIG, other, pairs, None, None, start=first)
+    begun, was = folded(stage.model.state_dict()), load_transformer(first)
+    learned = was.transformer.state_dict()
+    assert torch.equal(begun["transformer.condition.weight"], learned["condition.weight"])
+    assert torch.equal(begun["transformer.token_embedding.weight"][30:], learned["token_embedding.weight"][-3:])
+    assert begun["transformer.output.weight"].shape == (30, 16)
+    assert stage.tokenizer == was.tokenizer
+    result = train_transformer(CONFIG, other, pairs, out=tmp_path / "b", start=first, progress=False)
+    assert load_transformer(result.file).codec.codes == 30
 
 
 def test_a_start_of_another_kind_is_refused(tmp_path, codec_file, pairs):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rtinteract.config import TransformerConfig
 from rtinteract.transformer import InterMTransformer
 
 # Share of a digit's row that its two neighbours on the scale see too.
@@ -53,8 +54,24 @@ def share_levels(transformer: InterMTransformer, levels: tuple[int, ...], *, tra
         rows, width = layer.weight.shape
         if scale:
             with torch.no_grad():
-                layer.weight.mul_(_SCALE)
+                layer.weight[:math.prod(levels)].mul_(_SCALE)
         parametrize.register_parametrization(layer, "weight", SharedRows(digit_rows(levels, rows), width, scale))
+
+
+def with_other_codes(transformer: InterMTransformer, config: TransformerConfig) -> InterMTransformer:
+    """A transformer of ``config`` with the weights of one that differs in its codes alone: fresh embedding and output rows for
+    the codes, the rest (mask, padding and separator among it) as learned; with another code width the input map is fresh too."""
+    made, learned = InterMTransformer(config), transformer.state_dict()
+    own = made.state_dict()
+    new = {"token_embedding.weight", "output.weight", "output.bias"}
+    if config.code_dim != transformer.config.code_dim:
+        new.add("input.weight")
+    else:
+        special = own["token_embedding.weight"].clone()
+        special[config.codes:] = learned["token_embedding.weight"][transformer.config.codes:]
+        own["token_embedding.weight"] = special
+    made.load_state_dict({name: own[name] if name in new else learned[name] for name in own})
+    return made
 
 
 def folded(weights: dict[str, Tensor]) -> dict[str, Tensor]:

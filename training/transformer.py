@@ -11,7 +11,7 @@ import torch
 from rtinteract.training import masks
 from rtinteract.training.codec import load_codec
 from rtinteract.training.data import Augmentation, Pool
-from rtinteract.training.levels import folded, share_levels
+from rtinteract.training.levels import folded, share_levels, with_other_codes
 from rtinteract.training.memory import recompute
 from rtinteract.training.shares import MODES, STREAMING, Shares
 from rtinteract.training.state import load_stage, save_stage
@@ -132,9 +132,9 @@ class TransformerStage(TokenBatches, Stage):
             Pool.of_pairs(side, self.representation.turned) for side in (pairs, held_out))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(loop.seed)
-            encoder, transformer = self._fresh(text_file) if start is None else self._begun(start)
+            encoder, transformer, known = (*self._fresh(text_file), False) if start is None else self._begun(start)
             if self.codec.config.quantizer == "fsq":
-                share_levels(transformer, self.codec.config.levels, trained=start is not None)
+                share_levels(transformer, self.codec.config.levels, trained=known)
             self.model = nn.ModuleDict({"transformer": transformer, "text": encoder}).to(self.device)
         if loop.recompute:
             recompute(transformer.blocks)
@@ -145,24 +145,35 @@ class TransformerStage(TokenBatches, Stage):
                  len(pairs), sum(map(len, pairs)) / 1800, len(held_out))
 
     def _fresh(self, text_file: Path | None) -> tuple[nn.Module, InterMTransformer]:
-        encoder, c = self._text(text_file), self.codec.config
-        # A code of few channels is still a word of its own here.
-        wide = self.config.sizes.width // 2 if c.form == "sequence" else c.code_dim
-        self.shape = TransformerConfig(codes=c.codes, code_dim=wide, parts=c.parts, condition=self.text.width,
-                                       placement=self.config.own_frames, **to_dict(self.config.sizes))
+        encoder = self._text(text_file)
+        self.shape = self._sized()
         return encoder, InterMTransformer(self.shape)
 
-    def _begun(self, start: Path) -> tuple[nn.Module, InterMTransformer]:
-        """The weights and the words of a transformer file of the same sizes, trained on the same codec."""
-        found = load_transformer(start)
+    def _sized(self) -> TransformerConfig:
+        c = self.codec.config
+        # A code of few channels is still a word of its own here.
+        wide = self.config.sizes.width // 2 if c.form == "sequence" else c.code_dim
+        return TransformerConfig(codes=c.codes, code_dim=wide, parts=c.parts, condition=self.text.width,
+                                 placement=self.config.own_frames, **to_dict(self.config.sizes))
+
+    def _begun(self, start: Path) -> tuple[nn.Module, InterMTransformer, bool]:
+        """The weights and the words of a transformer file of the same sizes, and whether its codes are this codec's: of another
+        codec's transformer all is kept but what it knew of codes."""
+        found, c = load_transformer(start), self.codec.config
         sizes = {name: getattr(found.transformer.config, name) for name in to_dict(self.config.sizes)}
-        for what, expected, got in (("codec", self.codec.config, found.codec), ("sizes", to_dict(self.config.sizes), sizes),
-                                    ("own_frames", self.config.own_frames, found.transformer.config.placement)):
+        grid = {"parts": c.parts, "frames a column": c.frames_per_column}
+        for what, expected, got in (
+                ("token map", grid, {"parts": found.codec.parts, "frames a column": found.codec.frames_per_column}),
+                ("sizes", to_dict(self.config.sizes), sizes),
+                ("own_frames", self.config.own_frames, found.transformer.config.placement)):
             if expected != got:
                 raise ConfigError(f"start: expected a transformer of this run's {what} ({expected}), got another ({got}) in "
                                   f"{start}; train with its configuration, or start afresh")
-        self.tokenizer, self.text, self.shape = found.tokenizer or "", found.text_config, found.transformer.config
-        return found.text.train(), found.transformer.train()
+        self.tokenizer, self.text = found.tokenizer or "", found.text_config
+        known = c == found.codec
+        self.shape = found.transformer.config if known else self._sized()
+        transformer = found.transformer if known else with_other_codes(found.transformer, self.shape)
+        return found.text.train(), transformer.train(), known
 
     def _text(self, text_file: Path | None) -> nn.Module:
         if self.config.text.kind == "clip":
