@@ -100,6 +100,23 @@ def test_a_stopped_run_continues_to_the_bit(tmp_path, quantizer):
     assert all(torch.equal(v, b[kind][k]) for kind in ("model", "ema") for k, v in a[kind].items())
 
 
+@pytest.mark.parametrize("quantizer", ["fsq", "vq"])
+def test_a_decoder_that_learns_alone_keeps_what_codes_mean(tmp_path, quantizer):
+    codec = TINY if quantizer == "fsq" else CodecConfig(width=16, code_dim=8, codes=64)
+    codec = replace(codec, dropout=0.0)
+    clips, image = solo_clips(), torch.randn(2, 32, 22, 12, generator=torch.Generator().manual_seed(0))
+    first = train_codec(config(codec=codec), clips, out=tmp_path / "a", steps=8, progress=False).file
+    alone = config(codec=codec, decoder_alone=True, loop=replace(LOOP, accumulate=2), metric=MetricWeights(acceleration=0.02))
+    second = train_codec(alone, clips, out=tmp_path / "b", start=first, steps=6, progress=False).file
+    a, b = load_codec(first), load_codec(second)
+    assert torch.equal(a[0].encode(image), b[0].encode(image)) and torch.equal(a[1].mean, b[1].mean)
+    codes = a[0].encode(image)
+    assert torch.equal(a[0].quantizer.vectors(codes), b[0].quantizer.vectors(codes))
+    assert not torch.allclose(a[0].decode(codes), b[0].decode(codes), atol=1e-4)
+    with pytest.raises(ConfigError, match="codec to begin with"):
+        train_codec(alone, clips, out=tmp_path / "c", steps=2, progress=False)
+
+
 def test_interhuman_trains_with_the_published_losses():
     stage = CodecStage(config(representation="interhuman", codec=replace(TINY, quantizer="vq", levels=())), solo_clips(), None)
     stage.model.train()
@@ -156,11 +173,16 @@ def test_metric_terms_vanish_on_the_truth_and_tell_a_sliding_foot():
     assert planted(truth).all()
     representation = base.get("hybrid")
     positions, turns = representation.read_matrices(representation.encode(truth, rotations[None]))
-    found = terms((positions, turns), truth, offsets[None], MetricWeights())
+    found = terms((positions, turns), truth, offsets[None], MetricWeights(acceleration=0.02))
     assert max(float(v) for v in found.values()) < 1e-2
     sliding = positions.clone()
     sliding[..., 0] += torch.arange(24)[:, None] * 0.01
     assert float(terms((sliding, turns), truth, offsets[None], MetricWeights(slide=1.0))["slide"]) == pytest.approx(0.3, rel=0.05)
+    shaking = positions.clone()
+    shaking[..., 0] += 0.01 * (torch.arange(24) % 2)[:, None]
+    # The velocity turns from 1 to -1 cm a frame: 18 m/s^2 along one of three axes, less half the loss's turn.
+    shaken = terms((shaking, turns), truth, offsets[None], MetricWeights(acceleration=1.0))["acceleration"]
+    assert float(shaken) == pytest.approx((0.02 * 900 - 0.5) / 3, rel=0.05)
 
 
 def test_wrong_configurations_are_refused():

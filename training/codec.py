@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,7 @@ from rtinteract.training.trainer import (
 )
 from rtinteract.training.variety import Variety, varied_crops
 
-from rtinteract.codec import Codec
+from rtinteract.codec import Codec, CodecOutput, perplexity_of
 from rtinteract.config import CodecConfig, from_dict, to_dict
 from rtinteract.errors import ConfigError
 from rtinteract.features import base
@@ -74,7 +75,8 @@ class CodecTraining:
     ``own_frames`` each person is seen from its own canonical frame, else both of a pair from the first one's. Without
     ``normalize`` features keep their units, as Inter-X's are published. With ``vary`` and ``own_frames`` solo clips of any length
     serve, varied by ``variety``, and of ``augmentation`` only how bodies, speeds, sides and canonical frames differ counts for
-    them."""
+    them. With ``decoder_alone`` a run that begins with another codec keeps what its codes mean, and with it the worth of
+    transformers trained on them: encoder and codebook stay, the decoder alone learns."""
 
     representation: str = "hybrid"
     codec: CodecConfig = field(default_factory=small_codec)
@@ -91,6 +93,7 @@ class CodecTraining:
     normalize: bool = True
     vary: bool = True
     variety: Variety = field(default_factory=Variety)
+    decoder_alone: bool = False
 
     def __post_init__(self):
         for name in ("frames", "shortest", "longest"):
@@ -155,6 +158,11 @@ class CodecStage(Stage):
             self.model = Codec(config.codec).to(self.device, memory_format=torch.channels_last)
         if loop.recompute:
             recompute([*self.model.encoder.blocks, *self.model.decoder.blocks])
+        if config.decoder_alone:
+            if start is None:
+                raise ConfigError("decoder_alone: expected a codec to begin with, got none; give --start, or leave it out")
+            self.model.encoder.requires_grad_(False)
+            self.model.quantizer.requires_grad_(False)
         if start is not None:
             self._begin_with(start)
         else:
@@ -228,17 +236,28 @@ class CodecStage(Stage):
         return found | {"foot": planted_feet(interx_places(image, n.mean, n.std, self.body, batch.offsets)).sum()}
 
     def divided(self, batches):
-        """The quantiser moves as by the undivided batch."""
+        """The quantiser moves as by the undivided batch, where it moves."""
+        if self.config.decoder_alone:
+            return contextlib.nullcontext()
         return distributed_codebook.divided_codebook(self.model, [b.image for b in batches])
+
+    def _through(self, batch: Windows) -> CodecOutput:
+        """The training path, or with the decoder alone the one of sampling."""
+        model, image, noise = self.model, batch.image, None
+        if self.config.decoder_alone:
+            with torch.no_grad():
+                codes = model.encode(image)
+            used = torch.bincount(codes.flatten(), minlength=model.config.codes).to(image.dtype)
+            return CodecOutput(model.decode(codes), codes, image.new_zeros(()), perplexity_of(used))
+        if self.config.codec.quantizer == "vq":
+            columns = image.shape[1] // self.config.codec.frames_per_column
+            noise = distributed_codebook.code_noise(model, batch.seeds, columns)
+        return model(image, gumbel_noise=noise)
 
     def terms(self, batch, step: int):
         """Reconstruction by the representation's losses, and commitment."""
-        image, noise = batch.image, None
-        if self.config.codec.quantizer == "vq":
-            columns = image.shape[1] // self.config.codec.frames_per_column
-            noise = distributed_codebook.code_noise(self.model, batch.seeds, columns)
-        out = self.model(image, gumbel_noise=noise)
-        w = self.config.metric
+        image, w = batch.image, self.config.metric
+        out = self._through(batch)
         with torch.autocast(self.device.type, enabled=False):
             reconstruction = out.reconstruction.float()
             if hasattr(self.representation, "read_matrices"):
@@ -249,7 +268,7 @@ class CodecStage(Stage):
                 parts = interx_terms(reconstruction, image, self.normalizer, batch.offsets, self.body)
             else:
                 parts = published_terms(reconstruction, image, self.normalizer)
-            if self.config.codec.quantizer == "vq":
+            if self.config.codec.quantizer == "vq" and not self.config.decoder_alone:
                 parts["commitment"] = w.commitment * out.commitment
         return parts, {"perplexity": out.perplexity}
 

@@ -34,6 +34,7 @@ class MetricWeights:
     kinematics: float = 1.5
     velocity: float = 0.1
     slide: float = 0.05
+    acceleration: float = 0.0
     commitment: float = 0.02
     feature_beta: float = 0.05
     metre_beta: float = 0.02
@@ -83,7 +84,8 @@ def terms(read: tuple[torch.Tensor, torch.Tensor], truth: torch.Tensor, offsets:
     [B, 22, 3].
 
     position: every joint in the canonical frame; root: the pelvis alone (it carries all others); kinematics: joints by the
-    decoded rotations on the true body; velocity: m/s of every joint; slide: m/s of a foot where the true one is planted.
+    decoded rotations on the true body; velocity: m/s of every joint; slide: m/s of a foot where the true one is planted;
+    acceleration: m/s^2 of every joint.
     """
     positions, rotations = read
     out = {"position": w.position * F.smooth_l1_loss(positions, truth, beta=w.metre_beta),
@@ -95,6 +97,9 @@ def terms(read: tuple[torch.Tensor, torch.Tensor], truth: torch.Tensor, offsets:
     speed = (positions[..., 1:, :, :] - positions[..., :-1, :, :]) * FPS
     true_speed = (truth[..., 1:, :, :] - truth[..., :-1, :, :]) * FPS
     out["velocity"] = w.velocity * F.smooth_l1_loss(speed, true_speed, beta=0.1)
+    if w.acceleration:
+        change = FPS * (speed - true_speed).diff(dim=-3)
+        out["acceleration"] = w.acceleration * F.smooth_l1_loss(change, torch.zeros_like(change), beta=1.0)
     still = planted(truth).to(speed.dtype)
     feet = speed[..., list(SMPL22_FEET), :].square().sum(-1).add(1e-6).sqrt()
     out["slide"] = w.slide * (feet * still).sum() / still.sum().clamp(min=1)
