@@ -11,7 +11,7 @@ from rtinteract.errors import ConfigError
 
 FORMAT_VERSION = 2
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
-# The kinds of attention of a published block (InterMask section 3.3).
+# The kinds of attention of a published block (InterMask section 3.2.2).
 ATTENTION = ("self", "spatio-temporal", "cross")
 
 
@@ -22,7 +22,7 @@ def _check(condition: bool, what: str, expected: str, got) -> None:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The 2D motion codec (InterMask section 3.2): an image of joints x time, `features` channels.
+    """The 2D motion codec (InterMask section 3.1): an image of joints x time, `features` channels.
 
     ``kernels``/``strides`` are (joints, time) of each strided convolution, ``upsample`` the factors of each upsampling.
     ``widths`` are the channels of each resolution from the finest on, ``width`` everywhere without: a CPU spends most of its
@@ -33,6 +33,12 @@ class CodecConfig:
     residual blocks of its coarsest resolution, and with "fsq" the channels of a token are the quantiser's own
     (``code_dim`` = number of ``levels``). ``fsq_reach`` is how many standard deviations of a channel the middle of
     its levels' curve spans: 1 uses the codes evenly, more tells large values apart.
+
+    The published ablations (Table 2): with ``token_map`` "1d" a column is one token, a pose one vector of all its joints, and
+    convolutions go over time alone; what ``kernels``, ``strides`` and ``upsample`` say of joints is then of no meaning. With two
+    ``people`` one codec takes both together: their rows stand one below the other in one image, so that a token stands for as
+    much as otherwise, and ``upsample`` leads back to the rows of both. The paper does not say how it puts two people into one
+    image.
     """
 
     joints: int = 22
@@ -52,6 +58,8 @@ class CodecConfig:
     ema_decay: float = 0.99
     form: str = "image"
     fsq_reach: float = 1.0
+    token_map: str = "2d"
+    people: int = 1
 
     def __post_init__(self):
         for name in ("joints", "features", "width", "code_dim", "codes", "depth"):
@@ -64,6 +72,8 @@ class CodecConfig:
         _check(0 <= self.dropout < 1, "codec.dropout", "a share in [0, 1)", self.dropout)
         _check(self.form in ("image", "sequence"), "codec.form", "'image' or 'sequence'", self.form)
         _check(self.fsq_reach > 0, "codec.fsq_reach", "more than 0", self.fsq_reach)
+        _check(self.token_map in ("1d", "2d"), "codec.token_map", "'1d' or '2d'", self.token_map)
+        _check(self.people in (1, 2), "codec.people", "1, or 2 together", self.people)
         if self.form == "sequence" and self.quantizer == "fsq":
             _check(self.code_dim == len(self.levels), "codec.code_dim", f"one channel for each of {len(self.levels)} levels",
                    self.code_dim)
@@ -75,9 +85,16 @@ class CodecConfig:
                    f"factors of codes = {self.codes}", self.levels)
 
     @property
+    def rows(self) -> int:
+        """Rows of the image: joints of all people."""
+        return self.joints * self.people
+
+    @property
     def parts(self) -> int:
         """Rows of the token map: body parts after the strided convolutions over joints (padding 1)."""
-        rows = self.joints
+        if self.token_map == "1d":
+            return 1
+        rows = self.rows
         for (kernel, _), (stride, _) in zip(self.kernels, self.strides, strict=True):
             rows = (rows + 2 - kernel) // stride + 1
         return rows
@@ -105,7 +122,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The Inter-M transformer (InterMask section 3.3). ``condition`` is the width of the text condition.
+    """The Inter-M transformer (InterMask section 3.2). ``condition`` is the width of the text condition.
 
     With ``placement`` each person is in a canonical frame of their own, and the tokens are told where the two stand.
 
@@ -205,6 +222,7 @@ class ModelConfig:
     def __post_init__(self):
         c, t = self.codec, self.transformer
         _check(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self.precision)
+        _check(c.people == 1, "codec.people", "1: a model takes each person's tokens apart", c.people)
         _check(c.codes == t.codes, "transformer.codes", f"the codec's {c.codes}", t.codes)
         _check(c.parts == t.parts, "transformer.parts", f"the codec's {c.parts} body parts", t.parts)
         _check(self.text.kind == "none" or self.text.width == t.condition, "transformer.condition",

@@ -42,7 +42,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(self, config: CodecConfig):
         super().__init__()
-        self.parts, flat, widths = config.parts, config.joints * config.features, config.channels
+        self.parts, flat, widths = config.parts, config.rows * config.features, config.channels
         into, layers = flat, []
         for i, (width, kernel, stride) in enumerate(zip(widths[1:], config.kernels, config.strides, strict=True)):
             last = i == len(config.strides) - 1
@@ -71,8 +71,8 @@ class SequenceDecoder(nn.Module):
 
     def __init__(self, config: CodecConfig):
         super().__init__()
-        self.shape, widths = (config.features, config.joints), config.channels[::-1]
-        flat, into = config.joints * config.features, config.parts * config.code_dim
+        self.shape, widths = (config.features, config.rows), config.channels[::-1]
+        flat, into = config.rows * config.features, config.parts * config.code_dim
         self.factors = [round(time) for _, time in config.upsample]
         self.stem = nn.Conv1d(into, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList([nn.Sequential(*_stack(config, widths[0], 2))]

@@ -13,7 +13,7 @@ FLOORS = [
     {"config", "skeleton", "container"},
     {"kernels", "motion", "body"},
     {"features", "metrics", "blocks", "blend", "capture", "contact", "feet", "graph", "packed", "placement", "precision",
-     "sequence"},
+     "quantizer", "sequence"},
     {"closing", "codec", "transformer", "text", "quant", "native"},
     {"checkpoint", "sampler", "bank"},
     {"pipeline", "clip"},

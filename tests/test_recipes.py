@@ -10,9 +10,9 @@ from rtinteract.training.masks import MASK_SHARE, UNROLL_STEP, WRONG_SHARE
 from rtinteract.training.metric_losses import MetricWeights
 from rtinteract.training.recipes import codec_recipe, text_recipe, transformer_recipe
 
-from rtinteract.codec import DRAW_TEMPERATURE
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError
+from rtinteract.quantizer import DRAW_TEMPERATURE
 
 
 @pytest.mark.parametrize("name, joints, features, foot", [("interhuman", 22, 12, 500), ("interx", 56, 6, 100)])
