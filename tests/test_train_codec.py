@@ -115,6 +115,8 @@ def test_a_decoder_that_learns_alone_keeps_what_codes_mean(tmp_path, quantizer):
     assert not torch.allclose(a[0].decode(codes), b[0].decode(codes), atol=1e-4)
     with pytest.raises(ConfigError, match="codec to begin with"):
         train_codec(alone, clips, out=tmp_path / "c", steps=2, progress=False)
+    with pytest.raises(ConfigError, match="'width': 24"):
+        train_codec(replace(alone, codec=replace(codec, width=24)), clips, out=tmp_path / "c", start=first, progress=False)
 
 
 def test_interhuman_trains_with_the_published_losses():

@@ -139,6 +139,8 @@ class CodecStage(Stage):
         self.config, self.body, loop = config, body, config.loop
         self.device = torch.device(loop.device)
         self.representation = base.get(config.representation)
+        if config.codec.people > 1 and type(self) is CodecStage:
+            raise ConfigError("codec.people: expected 1 for windows of single people, got 2; train with `codec_pairs.stage_of`")
         if (config.codec.joints, config.codec.features) != (self.representation.joints, self.representation.features):
             raise ConfigError(f"codec.joints/features: expected {self.representation.joints} and {self.representation.features} "
                               f"for representation {config.representation!r}, got {config.codec.joints} and "
@@ -181,9 +183,13 @@ class CodecStage(Stage):
     def _begin_with(self, start: Path) -> None:
         """Take over the weights and the statistics of a codec file of the same configuration."""
         codec, normalizer, representation, _ = load_codec(start)
-        if codec.config != self.config.codec or representation != self.config.representation:
-            raise ConfigError(f"start: expected a codec of this run's configuration, got another in {start}; train with its "
-                              "configuration, or start afresh")
+        asked, found = ({"representation": r, **to_dict(c)} for r, c in (
+            (self.config.representation, self.config.codec), (representation, codec.config)))
+        if asked != found:
+            raise ConfigError(f"start: expected a codec of this run's configuration, got in {start} "
+                              f"{({k: v for k, v in found.items() if v != asked[k]})} where this run has "
+                              f"{({k: v for k, v in asked.items() if v != found[k]})}; train with its configuration, or start "
+                              "afresh")
         self.model.load_state_dict(codec.state_dict())
         self.normalizer = normalizer.to(self.device)
 
@@ -373,7 +379,7 @@ def reconstruction_error(codec: Codec, normalizer: Normalizer, representation, c
 def train_codec(config: CodecTraining, solo: list, pairs: Sequence | None = None, *, out: Path, start: Path | None = None,
                 held_out: Sequence | None = None, body: Skeleton | None = None,
                 steps: int | None = None, minutes: float | None = None, threads: int | None = None, device: str | None = None,
-                progress: bool = True, resume: bool = True) -> Result:
+                progress: bool = True, resume: bool = True, kind: type[CodecStage] = CodecStage) -> Result:
     """Train a codec on solo clips and the people of pairs (or either alone) into ``out``/codec.safetensors; continues a run it
     finds there.
 
@@ -381,9 +387,10 @@ def train_codec(config: CodecTraining, solo: list, pairs: Sequence | None = None
     geometric losses of representation "interx", which are left out without it.
     ``start`` is a codec file whose weights and statistics a new run begins with.
     ``steps``/``minutes``/``threads``/``device`` replace the loop's. Held-out solo clips (split "test") are only validated on.
+    ``kind`` is the stage: that of a codec of two people stands in `rtinteract.training.codec_pairs`.
     """
     config = replace(config, loop=with_limits(config.loop, steps=steps, minutes=minutes, threads=threads, device=device))
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    stage = CodecStage(config, solo, pairs, start, held_out, body)
+    stage = kind(config, solo, pairs, start, held_out, body)
     return Trainer(stage, config.loop, config, Path(out), name="codec", progress=progress, resume=resume).run()
