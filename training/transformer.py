@@ -121,6 +121,9 @@ class TransformerStage(TokenBatches, Stage):
         self.config, loop = config, config.loop
         self.device = torch.device(loop.device)
         self.codec, normalizer, self.name, self.codec_card = load_codec(codec_file)
+        if self.codec.config.people > 1:
+            raise ConfigError(f"codec: expected one of single people, got one of two together in {codec_file}: its tokens are of "
+                              "nobody alone, so there is nothing for attention between people; give another codec")
         self.codec.to(self.device).requires_grad_(False)
         self.normalizer = normalizer.to(self.device)
         self.representation = base.get(self.name)
