@@ -7,7 +7,7 @@ import logging
 import typer
 
 import rtinteract
-from rtinteract.cli import bench, demo, doctor, evaluate, infer, live, prompts, quantize, tools, train
+from rtinteract.cli import ablations, bench, demo, doctor, evaluate, infer, live, prompts, quantize, tools, train
 
 
 class _Plain(logging.Formatter):
@@ -44,6 +44,7 @@ app.command()(infer.react)
 app.command()(infer.generate)
 app.command()(live.stream)
 app.add_typer(train.train_app, name="train")
+train.train_app.command()(ablations.ablations)
 app.add_typer(train.data_app, name="data")
 app.command()(evaluate.evaluate)
 app.command("import-intermask")(tools.import_intermask)

@@ -102,7 +102,10 @@ def _said(result) -> None:
 def codec(mocap: Path = typer.Option(None, help="Folder of solo motion capture: .bvh, .amc/.asf, rotation-vector text; .xz and "
                                      ".gz too."),
           out: Path = OUT, pairs: Path = PAIRS, kind: str = KIND, smplx: Path = SMPLX, start: Path = START,
-          recipe: str = PUBLISHED, config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
+          recipe: str = PUBLISHED, config: Path = CONFIG,
+          ablation: str = typer.Option(None, help="One of the paper's ablations, on top of the configuration: codec-1d-map or "
+                                       "codec-two-people."),
+          minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
           device: str = RUN_DEVICE, cache: Path = CACHE, show_config: bool = SHOW_CODEC) -> None:
     """Train the motion codec on solo clips, on the people of pairs, or on both.
 
@@ -115,11 +118,13 @@ def codec(mocap: Path = typer.Option(None, help="Folder of solo motion capture: 
         raise ConfigError("train codec: expected --mocap, --pairs or both, got neither; give data to train on")
     stage, cache = _training("codec"), cache or out / "cache"
     settings = _configured(stage.CodecTraining, config, recipe, "codec")
+    settings = _training("ablations").ablated_codec(settings, ablation) if ablation else settings
     clips = _training("solo").load_corpus(mocap, cache=cache) if mocap else []
     loaded, held_out = (_pairs(pairs, kind, smplx, cache, held_out=side) for side in (False, True))
     body = _training("smplx").Bodies(smplx).mean() if smplx else None
     _said(stage.train_codec(settings, clips, loaded, out=out, start=start, held_out=held_out, body=body, steps=steps,
-                            minutes=minutes, threads=threads, device=device))
+                            minutes=minutes, threads=threads, device=device,
+                            kind=_training("codec_pairs").stage_of(settings)))
 
 
 @train_app.command()
@@ -166,26 +171,6 @@ def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `trai
     _said(stage.train_transformer(
         settings, codec, _pairs(pairs, kind, smplx, cache), out=out, held_out=validated, text_file=text,
         start=start, clip=clip, steps=steps, minutes=minutes, threads=threads, device=device))
-
-
-@train_app.command()
-def ablations(codec: Path = typer.Option(..., help="codec.safetensors of `train codec`."), pairs: Path = NEEDED_PAIRS,
-              kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT,
-              held_out: Path = typer.Option(None, help="Folder of pairs to validate on."),
-              only: str = typer.Option(None, help="Only these, separated by commas; all of them when left out."),
-              recipe: str = PUBLISHED, config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS,
-              threads: int = THREADS, device: str = RUN_DEVICE, cache: Path = CACHE) -> None:
-    """Train the paper's ablations of the transformer one after the other, --minutes or --steps each; a stopped run goes on.
-
-    Example: rtinteract train ablations --codec runs/codec/codec.safetensors --pairs pairs --out runs/ablations --minutes 30
-    """
-    stage, cache = _training("ablations"), cache or out / "cache"
-    settings = _configured(_training("transformer").TransformerTraining, config, recipe, "transformer")
-    names = tuple(stage.ABLATIONS) if only is None else tuple(only.split(","))
-    models = stage.train_ablations(settings, codec, _pairs(pairs, kind, smplx, cache), _pairs(held_out, "auto", smplx, cache),
-                                   out=out, names=names, steps=steps, minutes=minutes, threads=threads, device=device)
-    typer.echo("compare them: rtinteract evaluate --tables tables --pairs HELD_OUT "
-               + " ".join(f"--ablation {name}={path}" for name, path in models.items()))
 
 
 @train_app.command()
