@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from rtinteract.cli.files import json_of
 from rtinteract.cli.train import (
     CACHE,
     CONFIG,
@@ -19,9 +20,11 @@ from rtinteract.cli.train import (
     STEPS,
     THREADS,
     _configured,
+    _merged,
     _pairs,
     _training,
 )
+from rtinteract.config import from_dict, to_dict
 
 _PANEL = "The table of results"
 
@@ -35,7 +38,10 @@ def ablations(codec: Path = typer.Option(..., help="codec.safetensors of `train 
               text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."),
               clip: Path = typer.Option(None, help="Folder of CLIP ViT-L/14@336px, for a configuration whose text.kind is clip."),
               only: str = typer.Option(None, help="Only these, separated by commas; all of them when left out."),
-              recipe: str = PUBLISHED, config: Path = CONFIG, minutes: float = MINUTES, steps: int = STEPS,
+              recipe: str = PUBLISHED, config: Path = CONFIG,
+              codec_config: Path = typer.Option(None, help="JSON with values that replace those --codec was trained with, for "
+                                                "the codec's ablations."),
+              minutes: float = MINUTES, steps: int = STEPS,
               threads: int = THREADS, device: str = RUN_DEVICE, cache: Path = CACHE,
               evaluator: Path = typer.Option(None, help="evaluator.safetensors of train evaluator or import-evaluator, for FID, "
                                              "R-precision and the like.", rich_help_panel=_PANEL),
@@ -65,16 +71,25 @@ def ablations(codec: Path = typer.Option(..., help="codec.safetensors of `train 
     if asked:
         body = _training("smplx").Bodies(smplx).mean() if smplx else None
         solo = _training("solo").load_corpus(mocap, cache=cache) if mocap else []
-        files = stage.train_codecs(stage.training_of(codec), solo, trained, validated, out=out, names=asked, body=body, **limits)
+        files = stage.train_codecs(_codec_training(codec, codec_config), solo, trained, validated, out=out, names=asked,
+                                   body=body, **limits)
     models = stage.train_ablations(settings, codec, trained, validated, out=out, text_file=text, clip=clip,
                                    names=[name for name in names if name in stage.ABLATIONS], **limits)
+    chief = _training("distributed").world().chief
     if data is None:
-        typer.echo(f"trained {', '.join(files | models)} in {out}; nothing was measured: give --held-out, pairs to measure on")
+        if chief:
+            typer.echo(f"trained {', '.join(files | models)} in {out}; nothing was measured: give --held-out to measure on")
         return
     options = _training("tables_data").TableOptions(repeats=repeats, mm_texts=mm_texts, limit=limit, seed=seed)
     _training("ablation_tables").evaluate_ablations(files, models, data, out, options, window=stage.window_of(settings),
                                                     device=_where(device), clip=clip)
-    typer.echo((out / "ablations.md").read_text(encoding="utf-8"))
+    if chief:
+        typer.echo((out / "ablations.md").read_text(encoding="utf-8"))
+
+
+def _codec_training(codec: Path, config: Path | None):
+    found = _training("ablations").training_of(codec)
+    return found if config is None else from_dict(type(found), _merged(to_dict(found), json_of(config)))
 
 
 def _where(device: str | None) -> str:
