@@ -173,6 +173,15 @@ def test_statistics_normalise_and_do_not_explode(name):
     assert torch.equal(rows[:, 0], rows[:, 1]) and torch.equal(rows[:, 3], rows[:, 5])
 
 
+@pytest.mark.parametrize("name", ["hybrid", "interhuman", "interx"])
+def test_velocities_weigh_as_much_as_places_whatever_their_unit(name):
+    representation, pool = base.get(name), solo_pool()
+    normalizer = statistics(representation, [pool], Augmentation.none(), 32, seed_generator=g(), batches=8, batch=16)
+    c = crops(pool, 64, 32 + representation.frames_lost, Augmentation.none(), g(9))
+    moving = normalizer(representation.encode(c.positions, c.rotations))[..., -1, 3:6]
+    assert 0.5 < float(moving.std(0).mean()) < 1.5
+
+
 def test_whole_clips_are_cut_to_columns():
     root, q, offsets = walk(67, 1)
     motion = Motion.from_rotations(smpl22_with(offsets), root, q, 30.0)

@@ -357,10 +357,21 @@ def whole(representation: Representation, positions: torch.Tensor, rotations: to
     return positions, rotations, representation.encode(positions, rotations)
 
 
-# Channels that share one std: metres with metres, metres a second likewise, the six numbers of a rotation.
-_GROUPS = ((0, 1, 2), (3, 4, 5), (6, 7, 8, 9, 10, 11))
-_HYBRID_ROOT_GROUPS = ((0, 2), (1,), (3, 5), (4,), (6, 7, 8, 9, 10, 11))
-_FLOOR = {0: 0.02, 1: 0.02, 2: 0.02, 3: 0.1, 4: 0.1, 5: 0.1}
+# The smallest std, for what hardly moves: of metres and of the numbers of a rotation; of metres and radians a second.
+_FLOOR, _FLOOR_A_SECOND = 0.02, 0.1
+_ROTATION = (6, 7, 8, 9, 10, 11)
+
+
+def _groups(representation: Representation, row: int) -> tuple[tuple[tuple[int, ...], float], ...]:
+    """Channels of a row that share one std, with the smallest there may be: metres with metres, the numbers of a rotation."""
+    # InterHuman's and Inter-X's velocities are metres a frame.
+    moving = _FLOOR_A_SECOND if representation.name == "hybrid" else _FLOOR_A_SECOND / FPS
+    if representation.name == "interx" and row < representation.joints - 1:
+        return (((0, 1, 2, 3, 4, 5), _FLOOR),)
+    if representation.name == "hybrid" and row == 0:
+        return ((0, 2), _FLOOR), ((1,), _FLOOR), ((3, 5), moving), ((4,), moving), (_ROTATION, _FLOOR)
+    either = ((0, 1, 2), _FLOOR), ((3, 4, 5), moving)
+    return either if representation.name == "interx" else (*either, (_ROTATION, _FLOOR))
 
 
 def statistics(representation: Representation, pools: list[Pool], a: Augmentation, frames: int, *,
@@ -368,8 +379,7 @@ def statistics(representation: Representation, pools: list[Pool], a: Augmentatio
                make: Callable[..., Crops] = crops) -> Normalizer:
     """A normaliser from augmented crops: the mean of each channel, a std for each row and group of like channels.
 
-    ``own`` is as `crops` takes it, ``make`` what makes them. One std for a group keeps directions comparable; its floor keeps a
-    channel that hardly moves from exploding.
+    ``own`` is as `crops` takes it, ``make`` what makes them. One std for a group keeps directions comparable.
     """
     count, total, square = 0, 0.0, 0.0
     for i in range(batches):
@@ -383,14 +393,8 @@ def statistics(representation: Representation, pools: list[Pool], a: Augmentatio
     variance = (square / count - mean * mean).clamp(min=0)
     std = torch.ones_like(variance)
     for row in range(representation.joints):
-        root = representation.name == "hybrid" and row == 0
-        groups = _HYBRID_ROOT_GROUPS if root else _GROUPS
-        for group in groups:
-            group = [c for c in group if c < representation.features]
-            if not group:
-                continue
-            shared = variance[row, group].mean().sqrt()
-            floor = _FLOOR.get(group[0], 0.02)
+        for channels, floor in _groups(representation, row):
+            shared = variance[row, (group := list(channels))].mean().sqrt()
             # A channel that never changes (the zero rotation of the InterHuman root) carries nothing: leave it as it is.
             std[row, group] = 1.0 if shared < 1e-6 else shared.clamp(min=floor)
     return Normalizer(mean.float(), std.float())
