@@ -1,6 +1,8 @@
 """Inter-X's published layouts, SMPL-X bodies from a model file, and what a codec of its representation learns from them."""
 
 import logging
+import os
+import pickle
 import sys
 
 import numpy as np
@@ -118,6 +120,47 @@ def test_without_a_model_file_the_average_body_stands_in_and_it_is_said(tmp_path
     assert np.abs(clips[0].offsets - SMPL22.offsets).max() < 1e-6
     assert min(m.positions[..., 1].min() for m in clips[0].motions()) == pytest.approx(0, abs=1e-5)
     assert any("no SMPL-X" in line for line in inspect_folder(tmp_path).lines())
+
+
+def write_order(folder, order):
+    (folder / "annots").mkdir(exist_ok=True)
+    (folder / "annots" / "interaction_order.pkl").write_bytes(order if isinstance(order, bytes) else pickle.dumps(order))
+
+
+@pytest.mark.parametrize("layout", ["h5", "raw"])
+def test_who_acts_comes_first(tmp_path, layout):
+    (write_interx_h5 if layout == "h5" else write_interx_raw)(tmp_path, NAMES_OF_CLIPS)
+    assert any("interaction_order.pkl" in line for line in inspect_folder(tmp_path).lines())
+    before = load_two_person(tmp_path, cache=tmp_path / "cache")
+    write_order(tmp_path, {name: np.int64(i) if i else 0 for i, name in enumerate(NAMES_OF_CLIPS[:2])})
+    after = load_two_person(tmp_path, cache=tmp_path / "cache")
+    for i, other in enumerate((False, True, False)):
+        turn = slice(None, None, -1) if other else slice(None)
+        for name in ("root", "rotations", "offsets"):
+            assert np.array_equal(getattr(after[i], name), getattr(before[i], name)[turn]), (i, name)
+    hands = [clips.rotations[clips.starts[1]:clips.starts[2], :, 25:] for clips in (before, after)]
+    assert np.array_equal(hands[1], hands[0][:, ::-1]) and not np.array_equal(hands[1], hands[0])
+    assert any("does not name 3 of 5 clips" in line for line in inspect_folder(tmp_path).lines())
+
+
+class Evil:
+    """What runs a command when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("made",)
+
+
+@pytest.mark.parametrize("order, says", [
+    (Evil(), "mkdir"), ({"G001T000A000R000": Evil()}, "mkdir"), (b"no pickle", "something else"),
+    (pickle.dumps({"a": 1})[:-3], "something else"), ([0, 1], "got list"), ({"a": 2}, "'a': 2"), ({1: 0}, "1: 0"),
+    ({"a": "0"}, "'a': '0'"), ({"a": None}, "'a': None")])
+def test_an_order_that_holds_anything_else_is_refused_and_nothing_is_run(tmp_path, monkeypatch, order, says):
+    monkeypatch.chdir(tmp_path)
+    write_interx_raw(tmp_path, NAMES_OF_CLIPS[:1])
+    write_order(tmp_path, order)
+    with pytest.raises(MotionError, match=says) as error:
+        load_two_person(tmp_path)
+    assert "interaction_order.pkl: expected" in str(error.value) and not (tmp_path / "made").exists()
 
 
 def test_faults_are_skipped_named_and_counted(tmp_path):

@@ -3,12 +3,14 @@
 Processed, 30 frames a second: motions/train|val|test.h5 (or inter-x.h5, or one <clip>.npy each), a clip [T, 56, 6]: rotation
 vectors of 55 SMPL-X joints and one row of places, person 1's three numbers, then person 2's.
 Raw, 120 frames a second: motions/<clip>/P1.npz and P2.npz with SMPL-X parameters.
-Texts in texts_processed/ or texts/, splits in splits/. Rotations alone give no place: bodies come from the user's own SMPL-X
+Texts in texts_processed/ or texts/, splits in splits/. annots/interaction_order.pkl says of each clip who acts (0: P1, 1: P2);
+that person comes first here, and the one who reacts second. Rotations alone give no place: bodies come from the user's own SMPL-X
 model file, and without one from this project's average body.
 """
 
 from __future__ import annotations
 
+import pickle
 import re
 import zipfile
 import zlib
@@ -73,6 +75,40 @@ def raw_person(path: Path) -> tuple[np.ndarray, dict]:
     return rows[::RAW_STEP], {"gender": gender, "betas": betas}
 
 
+ORDER = "interaction_order.pkl"
+_PLAIN = {("numpy", "dtype"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads numbers, texts, lists and dictionaries; of classes and functions only what a numpy number is made with."""
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in _PLAIN:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def interaction_order(path: Path) -> dict[str, int]:
+    """Who acts in each clip, 0 (P1) or 1 (P2), of an interaction_order.pkl. Nothing in the file is executed; MotionError for one
+    that holds anything else."""
+    try:
+        with open(path, "rb") as file:
+            found = _PlainUnpickler(file).load()
+    # A damaged pickle can end in almost any exception.
+    except Exception as error:
+        raise MotionError(f"{path}: expected a pickled dictionary of clip names and 0 or 1, got something else ({error}); fetch "
+                          "it again, or take it away to leave the two people as they are") from None
+    wrong = None if isinstance(found, dict) else type(found).__name__
+    for name, who in found.items() if wrong is None else ():
+        if not isinstance(name, str) or not isinstance(who, int | np.integer | float | np.floating) or who not in (0, 1):
+            wrong = f"{name!r}: {who!r}"
+            break
+    if wrong is not None:
+        raise MotionError(f"{path}: expected a dictionary of clip names and 0 (P1 acts) or 1 (P2 acts), got {wrong}; fetch it "
+                          "again, or take it away to leave the two people as they are")
+    return {name: int(who) for name, who in found.items()}
+
+
 class InterXSource(Source):
     """See the module's text. ``smplx`` is a model file or a folder of them."""
 
@@ -93,6 +129,9 @@ class InterXSource(Source):
                 self.where |= {name: (path, name) for name in self._in_file[path.stem]}
         self.where |= {p.stem: (p, None) for p in sorted(self.motions.glob("G*.npy"))}
         self.where |= {p.name: (p, None) for p in sorted(self.motions.glob("G*")) if p.is_dir()}
+        orders = (self.folder / part / ORDER for part in ("annots", "."))
+        self.order_file = next((path for path in orders if path.is_file()), None)
+        self.order = {} if self.order_file is None else interaction_order(self.order_file)
         self.texts = next((self.folder / t for t in ("texts_processed", "texts") if (self.folder / t).is_dir()), None)
 
     @staticmethod
@@ -115,10 +154,16 @@ class InterXSource(Source):
             report.problem(NO_TEXT, f"{self.folder}: neither texts_processed nor texts is a folder")
         if self.bodies is None:
             report.notes.append(NO_BODY)
+        unsaid = len(self.where.keys() - self.order.keys())
+        if self.order_file is None:
+            report.notes.append(f"no annots/{ORDER}: P1 is taken for the one who acts")
+        elif unsaid:
+            report.notes.append(f"{self.order_file.name} does not name {unsaid} of {len(self.where)} clips: there P1 is taken "
+                                "for the one who acts")
 
     def settings(self):
-        """The model files, which decide the places."""
-        files = self.bodies.files.values() if self.bodies is not None else ()
+        """The model files, which decide the places, and the order of the two people."""
+        files = [*(self.bodies.files.values() if self.bodies else ()), *([self.order_file] if self.order_file else [])]
         return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
 
     def files(self, name):
@@ -163,6 +208,8 @@ class InterXSource(Source):
                 root[p] += rest[0]
                 offsets[p, 1:] = rest[1:22] - rest[list(SMPL22.parents[1:])]
             root[p, :, 1] -= forward_kinematics(SMPL22, root[p], turns[p, :, :22], offsets=offsets[p])[..., 1].min()
+        if self.order.get(name, 0) == 1:
+            root, turns, offsets = root[::-1], turns[::-1], offsets[::-1]
         texts, lacks = texts_of(self.texts / f"{name}.txt") if self.texts else ((), NO_TEXT)
         action = re.search(r"A(\d{3})", name)
         clip = PairClip(root.astype(np.float32), turns[:, :, :22].astype(np.float32), offsets.astype(np.float32),
