@@ -8,16 +8,22 @@ row of the whole batch, never on the process, so that any number of processes tr
 from __future__ import annotations
 
 import atexit
+import contextlib
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from rtinteract.errors import ConfigError
+from rtinteract.errors import ConfigError, RtInteractError
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
 
 # The others wait while the first process validates, saves and draws.
 _PATIENCE = timedelta(hours=2)
@@ -136,6 +142,59 @@ def wait() -> None:
     """Go on once all processes are here."""
     if world().size > 1:
         dist.barrier()
+
+
+def told(value: Result) -> Result:
+    """The first process's value, at every process."""
+    return gathered([value] if world().chief else [])[0]
+
+
+# Depth of `alone` blocks.
+_apart = [0]
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Inside, `shared` leaves every job to the process that asks: the work around it is what is shared."""
+    _apart[0] += 1
+    try:
+        yield
+    finally:
+        _apart[0] -= 1
+
+
+def shared(jobs: Sequence[Job], do: Callable[[Job], Result]) -> list[Result]:
+    """What ``do`` makes of each job, in their order, at every process; the processes take the jobs by turns.
+
+    Results travel pickled. A process's RtInteractError is raised at every one of them, so that all go on alike; any other
+    exception ends that process, and the others with an error when they next hear nothing from it.
+    """
+    here = world()
+    if here.size == 1 or _apart[0]:
+        return [do(job) for job in jobs]
+    made: list[Result] = []
+    failure: tuple[type[RtInteractError], str] | None = None
+    try:
+        for job in jobs[here.rank::here.size]:
+            made.append(do(job))
+    except RtInteractError as error:
+        # Not every exception can be pickled: its nearest public class can.
+        failure = next(c for c in type(error).__mro__ if c.__module__ == RtInteractError.__module__), str(error)
+    parts = gathered([(made, failure)])
+    for _, failed in parts:
+        if failed is not None:
+            raise failed[0](failed[1])
+    return [parts[i % here.size][0][i // here.size] for i in range(len(jobs))]
+
+
+def data_parallel(module: nn.Module, sometimes_unused: bool) -> nn.Module:
+    """The module with its gradients averaged over the processes. Buffers are not exchanged in its forward passes: what they
+    hold is computed alike, or from all processes' samples."""
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    # torch 2.13 renames the option, and older versions do not know the new name.
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, find_unused_parameters=sometimes_unused,
+                                   **{buffers: False})
 
 
 def own(count: int) -> range:

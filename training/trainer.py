@@ -26,7 +26,6 @@ from rtinteract.training.keeper import Keeper
 from rtinteract.training.loop import FREE, LoopConfig, generator, rate, resolved, step_seed, with_limits
 from rtinteract.training.state import Ema, load_state, save_state, write_atomic
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError, RtInteractError
@@ -175,8 +174,7 @@ class Trainer:
         if distributed.agreed([self.step])[0] != self.step * self.world.size:
             raise ConfigError(f"resume: expected every process to find the same state in {self.out}, got step {self.step} in "
                               f"process {self.world.rank} and another elsewhere; give a folder that all machines share")
-        self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False, gradient_as_bucket_view=True,
-                                               find_unused_parameters=self.stage.sometimes_unused)
+        self.forward = distributed.data_parallel(self.forward, self.stage.sometimes_unused)
 
     def _comparable(self, config: dict) -> dict:
         """A configuration as it decides what is trained: settings that older runs did not know have their defaults."""
