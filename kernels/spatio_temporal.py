@@ -1,4 +1,4 @@
-"""Factorised spatio-temporal attention of a pair (InterMask section 3.3), both branches together, in three launches.
+"""Factorised spatio-temporal attention of a pair (InterMask section 3.2.2), both branches together, in three launches.
 
     q, k, v of each branch  = W_in (LN(x) * scale + shift) + b_in
     spatial                 : the S parts of each column attend to each other

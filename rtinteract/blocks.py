@@ -51,7 +51,7 @@ def attention_split(fused: Tensor, heads: int, count: int) -> tuple[Tensor, ...]
 class AdaLN(nn.Module):
     """SiLU, then the linear that makes `count` modulation vectors of the condition: [B, D] -> [B, count, 1, D].
 
-    Starts at zero (InterMask section 3.3), so that every residual branch begins as the identity.
+    Starts at zero (InterMask section 3.2.2), so that every residual branch begins as the identity.
     """
 
     def __init__(self, width: int, count: int):
@@ -139,7 +139,7 @@ class FeedForward(nn.Module):
 
 
 class InterMBlock(nn.Module):
-    """One block (InterMask section 3.3): all tokens together, then each person apart with a look at the other.
+    """One block (InterMask section 3.2.2): all tokens together, then each person apart with a look at the other.
 
     Dropout sits in the feed-forwards only: dropout on attention weights would leave the fused attention kernels.
 

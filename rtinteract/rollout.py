@@ -29,7 +29,7 @@ def overlap_of(window: int) -> int:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the masked tokens are filled (InterMask section 3.4); ``feet`` holds planted feet still afterwards,
+    """How the masked tokens are filled (InterMask section 3.3); ``feet`` holds planted feet still afterwards,
     ``contact`` brings the second person's hands to where the two are about to touch."""
 
     iterations: int = 12

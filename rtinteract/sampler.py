@@ -1,4 +1,4 @@
-"""Iterative filling of masked tokens (InterMask section 3.4): one path for generation, reaction and inpainting."""
+"""Iterative filling of masked tokens (InterMask section 3.3): one path for generation, reaction and inpainting."""
 
 from __future__ import annotations
 

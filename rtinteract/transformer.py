@@ -1,4 +1,4 @@
-"""The Inter-M masked transformer over two people's motion tokens (InterMask section 3.3)."""
+"""The Inter-M masked transformer over two people's motion tokens (InterMask section 3.2)."""
 
 from __future__ import annotations
 

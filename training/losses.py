@@ -1,4 +1,4 @@
-"""Losses of the codec (InterMask section 3.2 and its implementation) and of two people together.
+"""Losses of the codec (InterMask section 3.1.1, appendix C, and its implementation) and of two people together.
 
 The geometric terms of the published system are taken on *normalised* features, only foot contact in metres; so are ours.
 Frames that are all zero (padding) add nothing that is not finite, to the values or to the gradients.

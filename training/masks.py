@@ -1,4 +1,4 @@
-"""Masks and loss of transformer training (InterMask section 3.3, appendix D), and the masks that train streaming.
+"""Masks and loss of transformer training (InterMask section 3.2, appendix D), and the masks that train streaming.
 
 Draws (seeded by a torch.Generator on the CPU) are apart from the deterministic core, so that every part can be given.
 A mask is bool [B, 2, S, N], True where a token is to be predicted; it never covers padding.
