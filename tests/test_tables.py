@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ from rtinteract.training import metrics, tables_measure
 from rtinteract.training.interclip import InterClip, save_evaluator
 from rtinteract.training.pairs import Contact, save_pairs
 from rtinteract.training.plots import Chart, nice_steps, write_charts
+from rtinteract.training.shares import STREAMING
 from rtinteract.training.tables_data import Contender, Ledger, TableOptions, load_data, matching
+from rtinteract.training.tables_gap import gap_of
 from rtinteract.training.tables_more import Tables
 from rtinteract.training.tables_write import Column, Row, Table, comma_separated, markdown, mean_and_half, together
+from rtinteract.training.transformer import TransformerTraining
 from test_interclip import SMALL, clips
 
+from rtinteract.cli.train import _configured
 from rtinteract.errors import ConfigError
 from rtinteract.text import train_tokenizer
 
@@ -49,8 +54,8 @@ def run(folder, ruler, small_model_path, tmp_path_factory):
     """(folder of the tables, the tables, their maker)."""
     out = tmp_path_factory.mktemp("tables")
     data = load_data(folder, ruler, None)
-    maker = Tables(Contender("small", small_model_path, "cpu"), [Contender("p_r 0.9", small_model_path, "cpu")], [data], out,
-                   OPTIONS, progress=False)
+    others = [Contender(name, small_model_path, "cpu") for name in ("p_r 0.9", "no-streaming")]
+    maker = Tables(Contender("small", small_model_path, "cpu"), others, [data], out, OPTIONS, progress=False)
     return out, {t.name: t for t in maker.make()}, maker
 
 
@@ -60,7 +65,8 @@ def row(table, *labels):
 
 def test_every_table_is_written_and_measured(run):
     out, tables, _ = run
-    assert set(tables) == {"table1", "table2", "table3", "table4", "reactions", "physics", "streaming", "iterations", "evaluator"}
+    assert set(tables) == {"table1", "table2", "table3", "table4", "reactions", "physics", "streaming", "gap", "iterations",
+                           "evaluator"}
     for name, table in tables.items():
         rows = list(csv.reader((out / f"{name}.csv").open()))
         assert len(rows) == 1 + len(table.rows) and len({len(r) for r in rows}) == 1
@@ -74,6 +80,42 @@ def test_every_table_is_written_and_measured(run):
     assert {"interaction" in c.title for c in tables["table4"].columns} == {True, False}
     assert row(tables["table4"], "p_r 0.9").values["fid"] == row(tables["table4"], "small").values["fid"]
     assert (out / "iterations-" f"{tables['iterations'].rows[0].labels[0].lower()}.png").stat().st_size > 2000
+
+
+def test_the_gap_to_offline_is_what_streaming_loses(run):
+    tables = run[1]
+    rows = {r.labels[1:]: r for r in tables["gap"].rows if r.labels[0] not in ("InterHuman", "Inter-X")}
+    assert len(rows) == 2 * 8
+    far, seen = rows["with text", "joints to truth m ↓"].values, row(tables["streaming"], "streaming, with text").values
+    assert far["after_streaming"] == seen["distance_m"] and far["before_gap"] == far["after_gap"]
+    offline = row(tables["streaming"], "no-streaming, offline, with text").values["distance_m"]
+    assert far["before_gap"] == pytest.approx([a - b for a, b in zip(far["before_streaming"], offline, strict=True)])
+    assert not any(r.labels[1] == "no-streaming" for r in tables["table3"].rows)
+    found = rows["without text", "R-precision 3 ↑"].values
+    assert found["after_gap"] == [a - b for a, b in zip(found["after_offline"], found["after_streaming"], strict=True)]
+
+
+@pytest.mark.parametrize("before, after, share, says", [
+    ([0.2, 0.4], [0.1, 0.1], 2 / 3, "closed by half"), ([0.2, 0.4], [0.2, 0.2], 1 / 3, "not closed by half"),
+    ([0.2], [-0.1], 1.5, "closed by half"), ([-0.1], [0.1], None, "no gap to close")])
+def test_half_of_a_gap_is_closed_or_not(before, after, share, says):
+    gaps = {"before": before, "after": after}
+    sides = {name: ({"d": [1.0] * len(gap)}, {"d": [1.0 + g for g in gap]}) for name, gap in gaps.items()}
+    values, remark = gap_of(Column("d ↓", "d"), sides, "")
+    assert remark == says and values["closed"] == (share if share is None else pytest.approx(share))
+    assert gap_of(Column("d ↓", "d"), sides, "why")[1] == "why"
+    alone, remark = gap_of(Column("d %", "d", 0, 100), {"after": sides["after"]}, "")
+    assert alone["closed"] is None and remark == "" and alone["after_gap"] == pytest.approx([100 * g for g in after])
+
+
+def test_a_recipe_without_streaming_is_a_configuration():
+    path = Path(tables_measure.__file__).parents[1] / "training" / "no-streaming.json"
+    config = _configured(TransformerTraining, path, "small", "transformer")
+    plain = TransformerTraining()
+    assert config.shares.streaming == 0 and replace(config, shares=plain.shares) == plain
+    share = plain.shares.interaction / (1 - plain.shares.streaming)
+    assert config.shares.interaction == pytest.approx(share), "of what is not a stream's as much hides a whole person"
+    assert STREAMING not in config.shares.modes(1000, torch.Generator().manual_seed(0))
 
 
 def test_what_is_missing_is_said_and_not_made_up(run):
@@ -111,7 +153,7 @@ def test_a_broken_run_goes_on_where_it_was(run, monkeypatch):
 
 def test_without_an_evaluator_what_needs_none_is_measured(folder, small_model_path, tmp_path):
     data = load_data(folder, None, 2)
-    assert len(data.cases) == 2 and matching(data, [], [], np.array([]), OPTIONS, 0) == {}
+    assert len(data.cases) == 2 and matching(data, [], np.array([]), OPTIONS, 0, None) == {}
     maker = Tables(Contender("small", small_model_path, "cpu"), [], [data], tmp_path, replace(OPTIONS, repeats=1), progress=False)
     made = row(maker.table2(), "small")
     assert made.values["mpjpe_m"][0] > 0 and made.values["reconstruction_fid"] is None and "--evaluator" in made.remark

@@ -163,6 +163,12 @@ def alone() -> Iterator[None]:
         _apart[0] -= 1
 
 
+def taken(jobs: Sequence[Job]) -> Sequence[Job]:
+    """Those of the jobs that `shared` lets this process do."""
+    here = world()
+    return jobs if here.size == 1 or _apart[0] else jobs[here.rank::here.size]
+
+
 def shared(jobs: Sequence[Job], do: Callable[[Job], Result]) -> list[Result]:
     """What ``do`` makes of each job, in their order, at every process; the processes take the jobs by turns.
 
@@ -175,7 +181,7 @@ def shared(jobs: Sequence[Job], do: Callable[[Job], Result]) -> list[Result]:
     made: list[Result] = []
     failure: tuple[type[RtInteractError], str] | None = None
     try:
-        for job in jobs[here.rank::here.size]:
+        for job in taken(jobs):
             made.append(do(job))
     except RtInteractError as error:
         # Not every exception can be pickled: its nearest public class can.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rtinteract.training import distributed
 from rtinteract.training.codec import reconstruction_error
 from rtinteract.training.datasets import load_two_person
 from rtinteract.training.evaluate_figures import Case, contact_summary, measure, stand_in, still, summary, versus
@@ -40,23 +41,26 @@ OFFLINE, STREAMING, WITH_TEXT, NO_START, CLOSED = "react", "stream", " + text", 
 
 def evaluate(model: Model, *, solo: Path | None = None, pairs: Path | None = None, real_pair: tuple[Path, Path] | None = None,
              out: Path, limit: int | None = None, seed: int = 0, text: bool = True, progress: bool = True,
-             cache: Path | None = None, stream_limit: int | None = 24) -> dict:
+             cache: Path | None = None, stream_limit: int | None = 24, smplx: Path | None = None) -> dict:
     """Evaluate ``model`` on what is given; writes ``out``/report.json, report.md and pictures, and returns the report.
 
     ``solo``: a folder of motion capture, of which the held-out clips (split "test") are used; ``cache`` as `load_corpus` takes
-    it. ``pairs``: a folder of PairClips composed from held-out clips, or a two-person data set, whose test split is used.
+    it. ``pairs``: a folder of PairClips composed from held-out clips, or a two-person data set, whose test split is used;
+    ``smplx`` are the bodies of Inter-X, as `load_two_person` takes them.
     ``real_pair``: the files of a real actor and reactor.
     Whatever is not given, or cannot be done with this model, stands in the report under "left_out". ``limit`` bounds the
     number of clips and of pairs, ``stream_limit`` the pairs that are also streamed, hop by hop; ``text`` also evaluates with
-    each pair's text. Same seed, same numbers (times apart).
+    each pair's text. Same seed, same numbers (times apart), also where several processes share the work, of which the first
+    writes.
     ConfigError when there is nothing to evaluate; MotionError for files that cannot be read.
     """
     if solo is None and pairs is None and real_pair is None:
         raise ConfigError("evaluate: expected at least one of solo, pairs and real_pair, got none; give one")
     if limit is not None and limit < 1:
         raise ConfigError(f"evaluate: expected a limit of at least 1, got {limit}; leave it out for everything")
-    out = Path(out)
+    out, chief = Path(out), distributed.world().chief
     out.mkdir(parents=True, exist_ok=True)
+    progress = progress and chief
     left_out: list[str] = []
     text = text and _takes_text(model, left_out)
     report: dict = {"model": _about(model), "seed": seed, "limit": limit, "text": text, "left_out": left_out, "seconds": {}}
@@ -74,7 +78,7 @@ def evaluate(model: Model, *, solo: Path | None = None, pairs: Path | None = Non
     if pairs is None:
         left_out.append("reactions and streaming: no folder of held-out pairs was given")
     else:
-        cases = _cases(load_two_person(pairs, split="test", cache=cache), limit, left_out)
+        cases = _cases(load_two_person(pairs, split="test", cache=cache, smplx=smplx), limit, left_out)
         report |= pair_sections(model, cases, text=text, seed=seed, left_out=left_out, progress=progress, scenes=scenes,
                                 done=done, stream_limit=stream_limit)
     if real_pair is None:
@@ -82,14 +86,16 @@ def evaluate(model: Model, *, solo: Path | None = None, pairs: Path | None = Non
     else:
         case = read_pair(Path(real_pair[0]), Path(real_pair[1]))
         with tqdm(desc="real pair", unit="contender", disable=not progress) as bar:
-            report["real"], made = real_section(model, case, text=text, seed=seed, left_out=left_out, step=_label(bar))
+            (report["real"], made), = distributed.shared([case], lambda one: real_section(
+                model, one, text=text, seed=seed, left_out=left_out, step=_label(bar)))
         scenes["real"] = (case.actor, made)
         done("real")
-    report["pictures"] = write_pictures(out, scenes, report, left_out)
-    done("pictures")
-    _write(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _write(out / "report.md", markdown(report))
-    return report
+    if chief:
+        report["pictures"] = write_pictures(out, scenes, report, left_out)
+        done("pictures")
+        _write(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+        _write(out / "report.md", markdown(report))
+    return distributed.told(report)
 
 
 def _write(path: Path, content: str) -> None:
@@ -134,16 +140,22 @@ def codec_section(model: Model, clips: Sequence[SoloClip], limit: int | None, le
         left_out.append(f"codec: {len(held_out) - limit} of {len(held_out)} held-out clips (limit {limit})")
         held_out = held_out[:limit]
     pipeline = model.pipeline
-    with torch.inference_mode():
-        whole = reconstruction_error(pipeline.codec, pipeline.normalizer, pipeline.representation, held_out, model.config.window)
-    rows = []
-    for clip in tqdm(held_out, desc="codec", unit="clip", disable=not progress):
+    bar = tqdm(total=len(distributed.taken(held_out)), desc="codec", unit="clip", disable=not progress)
+
+    def reconstructed(clip: SoloClip | None) -> dict:
+        if clip is None:
+            with torch.inference_mode():
+                return reconstruction_error(pipeline.codec, pipeline.normalizer, pipeline.representation, held_out,
+                                            model.config.window)
         truth = clip.motion.to_model()
         back = model.reconstruct(truth)
-        rows.append({"name": clip.name, "frames": len(truth), "mpjpe_mm": metrics.mpjpe(back, truth),
-                     "aligned_mm": metrics.mpjpe(back, truth, align="root"), "foot_slide_mm": metrics.foot_slide(back),
-                     "true_foot_slide_mm": metrics.foot_slide(truth),
-                     "jitter_ratio": metrics.jitter(back) / max(metrics.jitter(truth), 1e-9)})
+        bar.update()
+        return {"name": clip.name, "frames": len(truth), "mpjpe_mm": metrics.mpjpe(back, truth),
+                "aligned_mm": metrics.mpjpe(back, truth, align="root"), "foot_slide_mm": metrics.foot_slide(back),
+                "true_foot_slide_mm": metrics.foot_slide(truth),
+                "jitter_ratio": metrics.jitter(back) / max(metrics.jitter(truth), 1e-9)}
+    with bar:
+        *rows, whole = distributed.shared([*held_out, None], reconstructed)
     frames = [row["frames"] for row in rows]
     mean = {name: float(np.average([row[name] for row in rows], weights=frames)) for name in rows[0].keys() - {"name", "frames"}}
     return {"clips": len(rows), "frames": sum(frames), "whole": {"mpjpe_mm": whole["mpjpe"], "aligned_mm": whole["aligned"]},
@@ -178,8 +190,8 @@ def pair_sections(model: Model, cases: Sequence[Case], *, text: bool, seed: int,
             _label(bar)(OFFLINE + prompt + start)
             made[OFFLINE + prompt + start] = react_all(model, cases, text=bool(prompt), start=not start, seed=seed)
     if text:
-        made[OFFLINE + WITH_TEXT + CLOSED] = [
-            met(c.actor, m, len(c.start)) for c, m in zip(cases, made[OFFLINE + WITH_TEXT], strict=True)]
+        both = list(zip(cases, made[OFFLINE + WITH_TEXT], strict=True))
+        made[OFFLINE + WITH_TEXT + CLOSED] = distributed.shared(both, lambda one: met(one[0].actor, one[1], len(one[0].start)))
     measured = measure_all(cases, made, progress)
     found = {"reactions": reaction_report(cases, measured)}
     done("reactions")
@@ -215,46 +227,54 @@ def baselines(cases: Sequence[Case], seed: int = 0) -> dict[str, list[Motion]]:
 
 
 def react_all(model: Model, cases: Sequence[Case], *, text: bool, start: bool, seed: int) -> list[Motion]:
-    """Offline reactions to all cases, `BATCH` at a time."""
-    made = []
-    for at in range(0, len(cases), BATCH):
-        some = cases[at:at + BATCH]
-        made += model.react([c.actor for c in some], [c.text for c in some] if text else None,
-                            start=[c.start for c in some] if start else None, seed=seed + at)
-    return made
+    """Offline reactions to all cases, `BATCH` at a time, shared by the processes where there are several."""
+    def some(at: int) -> list[Motion]:
+        few = cases[at:at + BATCH]
+        return model.react([c.actor for c in few], [c.text for c in few] if text else None,
+                           start=[c.start for c in few] if start else None, seed=seed + at)
+    return [m for made in distributed.shared(range(0, len(cases), BATCH), some) for m in made]
 
 
-def stream_all(model: Model, cases: Sequence[Case], *, text: bool, seed: int, progress: bool = True) -> tuple[list[Motion], dict]:
-    """Streamed reactions from the true start, `BATCH` pairs hopping together, each as long as its truth; and the time of the hops
-    of a few pairs alone."""
-    hop, made = StreamConfig().hop, []
+def stream_together(model: Model, cases: Sequence[Case], *, text: bool, seed: int) -> list[Motion]:
+    """Streamed reactions from the true start, all pairs hopping together, each as long as its truth."""
+    hop = StreamConfig().hop
+    streams = [model.stream(c.text if text else None, start=c.start, seed=seed) for c in cases]
+    plans: list[list] = [[] for _ in cases]
+    for first in range(0, max(len(c.actor) for c in cases) - hop + 1, hop):
+        live = [i for i, c in enumerate(cases) if first + hop <= len(c.actor)]
+        hopped = hop_together([streams[i] for i in live], [cases[i].actor[first:first + hop] for i in live])
+        for i, plan in zip(live, hopped, strict=True):
+            plans[i].append(plan)
+    # The first hop's plan begins where the given start ends; the last one reaches past the clip.
+    return [Motion.join([c.start, shown(p, hop)])[:len(c.truth)] for c, p in zip(cases, plans, strict=True)]
 
-    def stream_of(case: Case):
-        return model.stream(case.text if text else None, start=case.start, seed=seed)
 
-    with tqdm(desc="streaming" + (WITH_TEXT if text else ""), unit="pair", total=len(cases), disable=not progress) as bar:
-        for at in range(0, len(cases), BATCH):
-            some = cases[at:at + BATCH]
-            streams, plans = [stream_of(c) for c in some], [[] for _ in some]
-            for first in range(0, max(len(c.actor) for c in some) - hop + 1, hop):
-                live = [i for i, c in enumerate(some) if first + hop <= len(c.actor)]
-                hopped = hop_together([streams[i] for i in live], [some[i].actor[first:first + hop] for i in live])
-                for i, plan in zip(live, hopped, strict=True):
-                    plans[i].append(plan)
-            # The first hop's plan begins where the given start ends; the last one reaches past the clip.
-            made += [Motion.join([c.start, shown(p, hop)])[:len(c.truth)] for c, p in zip(some, plans, strict=True)]
-            bar.update(len(some))
+def hop_times(model: Model, cases: Sequence[Case], *, text: bool, seed: int) -> dict:
+    """Milliseconds of the hops of the first few pairs, one after the other, warmed up."""
+    hop, seconds = StreamConfig().hop, []
     model.stream(start=cases[0].start).push(cases[0].actor[:3 * hop])
-    seconds = []
     for case in cases[:TIMED]:
-        stream = stream_of(case)
+        stream = model.stream(case.text if text else None, start=case.start, seed=seed)
         play(stream, case.actor)
         seconds += stream.hop_seconds
     p50, p95, p99 = np.percentile(np.array(seconds) * 1e3, [50, 95, 99])
     period = 1e3 * hop / cases[0].actor.fps
-    return made, {"hops": len(seconds), "hop_p50_ms": float(p50), "hop_p95_ms": float(p95), "hop_p99_ms": float(p99),
-                  "hop_period_ms": period, "over_period": float((np.array(seconds) * 1e3 > period).mean()),
-                  "iterations": StreamConfig().iterations}
+    return {"hops": len(seconds), "hop_p50_ms": float(p50), "hop_p95_ms": float(p95), "hop_p99_ms": float(p99),
+            "hop_period_ms": period, "over_period": float((np.array(seconds) * 1e3 > period).mean()),
+            "iterations": StreamConfig().iterations}
+
+
+def stream_all(model: Model, cases: Sequence[Case], *, text: bool, seed: int, progress: bool = True) -> tuple[list[Motion], dict]:
+    """Streamed reactions to all cases, `BATCH` at a time, shared by the processes where there are several; and `hop_times`, while
+    the others wait."""
+    with tqdm(desc="streaming" + (WITH_TEXT if text else ""), unit="batch", disable=not progress) as bar:
+        def some(at: int) -> list[Motion]:
+            made = stream_together(model, cases[at:at + BATCH], text=text, seed=seed)
+            bar.update()
+            return made
+        made = [m for few in distributed.shared(range(0, len(cases), BATCH), some) for m in few]
+    times, = distributed.shared([cases], lambda few: hop_times(model, few, text=text, seed=seed))
+    return made, times
 
 
 def met(actor: Motion, reactor: Motion, fixed: int) -> Motion:
@@ -265,7 +285,7 @@ def met(actor: Motion, reactor: Motion, fixed: int) -> Motion:
 
 def measure_all(cases: Sequence[Case], made: dict[str, list[Motion]], progress: bool = True) -> dict[str, list[dict]]:
     """Figures of every contender in every case."""
-    return {name: [measure(case, reactor) for case, reactor in zip(cases, reactors, strict=True)]
+    return {name: distributed.shared(list(zip(cases, reactors, strict=True)), lambda one: measure(*one))
             for name, reactors in tqdm(made.items(), desc="measuring", unit="contender", disable=not progress)}
 
 

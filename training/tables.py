@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rtinteract.training import distributed
 from rtinteract.training import tables_measure as measured
 from rtinteract.training.tables_data import NAMES, Contender, EvalData, Ledger, TableOptions, about
 from rtinteract.training.tables_write import Column, Row, Table, together
@@ -35,18 +36,24 @@ _TABLE3 = {"alternative modelling": (.340, .425, .514, 7.637, 3.937, 8.424, 2.19
            "without step unroll and interaction masking": (.402, .548, .633, 5.629, 3.806, 7.942, 1.741),
            "InterMask": (.449, .599, .683, 5.154, 3.790, 7.944, 1.737)}
 _TABLE4 = {"p_r 0.7": (5.214, .447, 2.850, .476), "p_r 0.8": (5.154, .449, 2.991, .462), "p_r 0.9": (5.152, .450, 3.368, .416)}
+# How the name of a model begins that was not trained for streaming.
+UNTRAINED = "no-streaming"
 PUBLISHED = "published, their evaluator"
 NO_EVALUATOR = "no evaluator: train one (rtinteract train evaluator) and give --evaluator"
 
 
 class PaperTables:
-    """The tables of the paper. A measurement that several of them need is made once, and found again by a later run."""
+    """The tables of the paper. A measurement that several of them need is made once, and found again by a later run.
+
+    Several processes (torchrun) share the work and find the same figures as one; the first writes. Each must hold the same data
+    and call the same methods in the same order.
+    """
 
     def __init__(self, main: Contender, ablations: Sequence[Contender], data: Sequence[EvalData], out: Path,
                  options: TableOptions, progress: bool = True):
         self.main, self.ablations, self.data, self.out, self.options = main, ablations, data, Path(out), options
-        self.progress = progress
-        self.bar = tqdm(desc="tables", unit="measurement", disable=not progress)
+        self.progress = progress and distributed.world().chief
+        self.bar = tqdm(desc="tables", unit="measurement", disable=not self.progress)
         (self.out / "measured").mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger(self.out / "measured", self._step)
 
@@ -63,11 +70,31 @@ class PaperTables:
             return {}, f"not measured: {' '.join(str(error).split())}"
 
     def _repeated(self, what: str, who: Contender | None, data: EvalData, measure: Callable[[int], dict], times: int,
-                  *names: str, **more) -> list[dict]:
-        """A measurement's repeats, each kept in the ledger. ``names``: the options that it depends on; ``more``: what else."""
+                  *names: str, samples: int | None = None, **more) -> list[dict]:
+        """A measurement's repeats, each kept in the ledger. ``names``: the options that it depends on; ``more``: what else;
+        ``samples``: how many pairs it makes, all of the data's without."""
         told = {"data": data.mark, "model": who.mark if who else None, **about(self.options, "seed", "pool", *names), **more}
         name = f"{what} {data.name} {who.name if who else 'truth'}"
+        if self._whole(times, samples or len(data.cases)):
+            self._make_apart(name, told, measure, times)
         return [self.ledger.get(name, told | {"repeat": r}, lambda r=r: measure(r)) for r in range(times)]
+
+    def _whole(self, times: int, samples: int) -> bool:
+        """Whether processes do better to take whole repeats than batches of each: where batches are few."""
+        size, batches = distributed.world().size, len(measured.batches(samples))
+        return -(-times // size) * batches < times * -(-batches // size)
+
+    def _make_apart(self, name: str, told: dict, measure: Callable[[int], dict], times: int) -> None:
+        """Let each process make whole repeats of those that are missing, and keep them."""
+        def alone(repeat: int) -> dict:
+            with distributed.alone():
+                return measure(repeat)
+        missing = [r for r in range(times) if self.ledger.find(name, told | {"repeat": r}) is None]
+        # Kept as often as there is one of each process: a run that is stopped then loses little.
+        for at in range(0, len(missing), distributed.world().size):
+            some = missing[at:at + distributed.world().size]
+            for repeat, figures in zip(some, distributed.shared(some, alone), strict=True):
+                self.ledger.keep(name, told | {"repeat": repeat}, figures)
 
     def truth(self, data: EvalData) -> Row:
         """The row of the true pairs."""
@@ -86,7 +113,7 @@ class PaperTables:
             return values, why or left
         modes, why = self._tried(lambda: self._repeated(
             "multimodality", who, data, lambda r: measured.multimodality(who, data, o, r, self.progress), o.mm_runs, "iterations",
-            "guidance", "mm_texts", "mm_repeats"))
+            "guidance", "mm_texts", "mm_repeats", samples=min(o.mm_texts, len(data.cases)) * o.mm_repeats))
         return values | modes, why
 
     def reacted(self, who: Contender, data: EvalData, *, text: bool, start: bool, iterations: int | None = None):
@@ -125,7 +152,7 @@ class PaperTables:
         """The ablations of a table: those whose name begins with its prefix, or with none of them."""
         if prefix is not None:
             return [a for a in self.ablations if a.name.startswith(prefix)]
-        return [a for a in self.ablations if not a.name.startswith(("codec", "p_r"))]
+        return [a for a in self.ablations if not a.name.startswith(("codec", "p_r", UNTRAINED))]
 
     def table2(self) -> Table:
         """The codec."""

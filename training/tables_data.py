@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -11,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from rtinteract.training import metrics
+from rtinteract.training import distributed, metrics
 from rtinteract.training.datasets import detect, load_two_person
 from rtinteract.training.evaluate_figures import Case
 from rtinteract.training.interclip import Evaluator
@@ -19,7 +20,6 @@ from rtinteract.training.recognition import ceiling, prompts_by_kind, recognised
 
 from rtinteract.errors import ConfigError
 from rtinteract.model import Model, load
-from rtinteract.motion import Motion
 from rtinteract.motion.atomic import replacing
 
 NAMES = {"interhuman": "InterHuman", "interx": "Inter-X"}
@@ -154,26 +154,37 @@ class Ledger:
     folder: Path
     step: Callable[[str], None] = field(default=lambda label: None)
 
+    def _path(self, label: str, about: dict) -> Path:
+        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+        return self.folder / f"{slug}-{_digest(label, about)}.json"
+
+    def find(self, label: str, about: dict) -> dict | None:
+        """The figures of ``label`` under the description ``about``, None if they are not there; all processes must ask, and hear
+        what the first one finds."""
+        path, found = self._path(label, about), None
+        if distributed.world().chief and path.is_file():
+            # A damaged file counts for nothing: measured again.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                found = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        return distributed.told(found)
+
+    def keep(self, label: str, about: dict, figures: dict) -> dict:
+        """Write figures; the first process does."""
+        if distributed.world().chief:
+            with replacing(self._path(label, about)) as beside:
+                beside.write_text(json.dumps({"label": label, "about": about, "figures": figures}, indent=1), encoding="utf-8")
+        return figures
+
     def get(self, label: str, about: dict, measure: Callable[[], dict]) -> dict:
         """The figures of ``label`` under the description ``about``, made if they are not there."""
         self.step(label)
-        slug = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
-        path = self.folder / f"{slug}-{_digest(label, about)}.json"
-        if path.is_file():
-            try:
-                return json.loads(path.read_text(encoding="utf-8"))["figures"]
-            except (ValueError, KeyError, TypeError):
-                # Damaged: measured again.
-                pass
-        figures = measure()
-        with replacing(path) as beside:
-            beside.write_text(json.dumps({"label": label, "about": about, "figures": figures}, indent=1), encoding="utf-8")
-        return figures
+        found = self.find(label, about)
+        return self.keep(label, about, measure()) if found is None else found
 
 
-def matching(data: EvalData, cases: Sequence[Case], pairs: Sequence[tuple[Motion, Motion]], order: np.ndarray,
-             options: TableOptions, repeat: int, embedded: np.ndarray | None = None) -> dict:
-    """What the evaluator says of pairs made for cases (in the cases' order); {} without an evaluator.
+def matching(data: EvalData, cases: Sequence[Case], order: np.ndarray, options: TableOptions, repeat: int,
+             motion: np.ndarray | None) -> dict:
+    """What the evaluator says of pairs made for cases, of their embeddings [cases, E]; {} without an evaluator.
 
     R-precision over the shuffled ``order`` in pools of ``options.pool`` (of all pairs where there are fewer), FID against the
     true pairs, MM distance, Diversity (300 draws, or as many as there are pairs), and the share of pairs whose kind is the
@@ -181,7 +192,6 @@ def matching(data: EvalData, cases: Sequence[Case], pairs: Sequence[tuple[Motion
     """
     if data.evaluator is None:
         return {}
-    motion = data.evaluator.pairs(pairs) if embedded is None else embedded
     text, pool = data.evaluator.texts([c.text for c in cases]), min(options.pool, len(cases))
     precision = metrics.r_precision(text[order], motion[order], pool=pool)
     found = {"r1": precision[0], "r2": precision[1], "r3": precision[2], "mm_distance": metrics.mm_distance(text, motion),

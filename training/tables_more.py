@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rtinteract.training import distributed
 from rtinteract.training import tables_measure as measured
 from rtinteract.training.plots import Chart, write_charts
-from rtinteract.training.tables import KINDS, MATCH, NO_EVALUATOR, PUBLISHED, PaperTables
-from rtinteract.training.tables_data import EvalData, ruler
+from rtinteract.training.tables import KINDS, MATCH, NO_EVALUATOR, PUBLISHED, UNTRAINED, PaperTables
+from rtinteract.training.tables_data import Contender, EvalData, ruler
+from rtinteract.training.tables_gap import SIDES, gap_of
 from rtinteract.training.tables_write import Column, Row, Table, Value, markdown, mean_and_half, write_table, write_text
 
-from rtinteract.errors import RtInteractError
+from rtinteract.errors import ConfigError, RtInteractError
 
 PHYSICS = (Column("foot slide mm/frame ↓", "foot_slide_mm", 2), Column("float cm ↓", "float_cm", 2),
            Column("sink cm ↓", "sink_cm", 2), Column("jitter m/s³", "jitter", 0), Column("jitter / truth's", "jitter_ratio", 2),
@@ -22,6 +26,9 @@ _REACTIONS = {"with text": (True, False), "without text": (False, False), "with 
 _ERRORS = (Column("touch error cm ↓", "contact_mean_cm", 1), Column("joints to truth m ↓", "distance_m"),
            Column("foot slide mm/frame ↓", "foot_slide_mm", 2), Column("jitter / truth's", "jitter_ratio", 2),
            Column("penetration median cm ↓", "penetration_median_cm", 2))
+# Whether reactions have a text.
+_WORDS = {True: "with text", False: "without text"}
+_LOST = (*MATCH[2:4], KINDS[1], *_ERRORS)
 _OF_PEOPLE = "both people"
 _OF_REACTORS = "the one who reacts"
 
@@ -33,11 +40,19 @@ def _mean(value: Value) -> float | None:
 class Tables(PaperTables):
     """Every table of a run, each written as soon as it is whole."""
 
-    def make(self) -> list[Table]:
-        """All tables, each written when it is done, then all in one tables.md."""
+    def make(self, only: Sequence[str] = ()) -> list[Table]:
+        """All tables, or ``only`` some by name, each written when it is done, then all of them in one tables.md. ConfigError
+        lists the names there are."""
+        makers = {"table1": self.table1, "table2": self.table2, "table3": self.table3, "table4": self.table4,
+                  "reactions": self.reactions, "physics": self.physics, "streaming": self.streaming, "gap": self.gap,
+                  "iterations": self.sweep, "evaluator": self.evaluators}
+        unknown = [name for name in only if name not in makers]
+        if unknown:
+            raise ConfigError(f"tables: expected names among {', '.join(makers)}, got {', '.join(map(repr, unknown))}")
         done = []
-        for make in (self.table1, self.table2, self.table3, self.table4, self.reactions, self.physics, self.streaming, self.sweep,
-                     self.evaluators):
+        for name, make in makers.items():
+            if only and name not in only:
+                continue
             table = make()
             write_table(self.out, table)
             done.append(table)
@@ -48,10 +63,12 @@ class Tables(PaperTables):
     def _head(self) -> str:
         o = self.options
         data = "; ".join(f"{d.name}: {len(d.cases)} pairs" for d in self.data) or "none was given (--pairs FOLDER)"
+        size = distributed.world().size
+        shared = f" {size} processes shared the work: times are of one among them." if size > 1 else ""
         return (f"# Tables\n\nModel: {self.main.name}. Data: {data}. {o.repeats} repeats, ± is the 95 % interval of their mean; "
                 f"seed {o.seed}. Text to two people: {o.iterations} iterations, reactions: {o.reaction_iterations}, guidance "
                 f"{o.guidance:g}. –: not measured; the remark or the note says why. Nothing is filled in by hand but the rows "
-                f"marked \"{PUBLISHED}\".\n")
+                f"marked \"{PUBLISHED}\".{shared}\n")
 
     def reactions(self) -> Table:
         """Reactions to the true actors, with and without text."""
@@ -108,22 +125,49 @@ class Tables(PaperTables):
         table = Table("streaming", "Streaming against offline: reactions from the true first frames", ("data", "method"), (
             *MATCH[2:4], KINDS[1], *_ERRORS, Column("hop p50 ms", "hop_p50_ms", 1), Column("p95 ms", "hop_p95_ms", 1)))
         for data in self.data:
-            for text in (True, False):
-                words = "with text" if text else "without text"
-                offline, why = self.reacted(self.main, data, text=text, start=True)
-                table.rows.append(Row((data.name, f"offline, {words}"), offline, why))
-                values, why = self._streamed(data, text)
-                table.rows.append(Row((data.name, f"streaming, {words}"), values, why))
+            for who in (self.main, *self._untrained()):
+                of = f"{who.name}, " if who is not self.main else ""
+                for text, words in _WORDS.items():
+                    offline, why = self.reacted(who, data, text=text, start=True)
+                    table.rows.append(Row((data.name, f"{of}offline, {words}"), offline, why))
+                    values, why = self._streamed(who, data, text)
+                    table.rows.append(Row((data.name, f"{of}streaming, {words}"), values, why))
         rounds = measured.StreamConfig()
         table.notes.append(f"Streams: {rounds.iterations} iterations, guidance {rounds.guidance:g}, a hop every {rounds.hop} "
                            f"frames; offline: {self.options.reaction_iterations} iterations, guidance {self.options.guidance:g}.")
         return self._missing(table)
 
-    def _streamed(self, data: EvalData, text: bool) -> tuple[dict, str]:
+    def _untrained(self) -> list[Contender]:
+        return [a for a in self.ablations if a.name.startswith(UNTRAINED)]
+
+    def _streamed(self, who: Contender, data: EvalData, text: bool) -> tuple[dict, str]:
         def measure(repeat: int) -> dict:
-            return measured.streaming(self.main, data, self.options, repeat, self.progress, text=text)
-        return self._tried(lambda: self._repeated(f"streaming{' text' if text else ''}", self.main, data, measure,
+            return measured.streaming(who, data, self.options, repeat, self.progress, text=text)
+        return self._tried(lambda: self._repeated(f"streaming{' text' if text else ''}", who, data, measure,
                                                   self.options.repeats, text=text))
+
+    def gap(self) -> Table:
+        """What streaming loses against offline: of a model not trained for streaming, of this one, and how much that closes."""
+        table = Table("gap", "Gap to offline: what streaming loses, before and after training for it",
+                      ("data", "reactions", "figure"), SIDES)
+        untrained = next(iter(self._untrained()), None)
+        for data in self.data:
+            for text, words in _WORDS.items():
+                sides, whys = {}, []
+                for name, who in (("before", untrained), ("after", self.main)):
+                    if who is not None:
+                        offline, no = self.reacted(who, data, text=text, start=True)
+                        streamed, why = self._streamed(who, data, text)
+                        sides[name] = offline, streamed
+                        whys += [f"{who.name}: {w}" for w in (no, why) if w]
+                table.rows += [Row((data.name, words, figure.title), *gap_of(figure, sides, "; ".join(whys))) for figure in _LOST]
+        table.notes.append("Both begin with the true reactor's first frames. Gap: streaming less offline of one model, turned so "
+                           "that more is worse. Closed: how much smaller the gap is after training for streaming. Streams take "
+                           f"{measured.StreamConfig().iterations} iterations, offline {self.options.reaction_iterations}.")
+        told = f"Before: {untrained.name}" if untrained else "No model that was not trained for streaming was given"
+        table.notes.append(f"{told}. One is trained with the same codec, data and time: rtinteract train transformer --config "
+                           f"training/no-streaming.json ..., then --ablation {UNTRAINED}=FILE.")
+        return self._missing(table)
 
     def sweep(self) -> Table:
         """Iterations against quality and latency; a picture beside it."""
@@ -156,7 +200,8 @@ class Tables(PaperTables):
                   Chart("Latency in ms", "iterations", ticks,
                         lines(offline="react_p50_ms", hop_p50="hop_p50_ms", hop_p95="hop_p95_ms"))]
         try:
-            write_charts(self.out / name, charts)
+            if distributed.world().chief:
+                write_charts(self.out / name, charts)
         except RtInteractError as error:
             table.notes.append(f"picture: {error}")
             return

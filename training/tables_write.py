@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rtinteract.training import distributed
 from rtinteract.training.metrics import confidence
 
 from rtinteract.motion.atomic import replacing
@@ -97,9 +98,11 @@ def comma_separated(table: Table) -> str:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(content, encoding="utf-8")
+    """Write a text file whole or not at all; of several processes the first does, and all go on when it is there."""
+    if distributed.world().chief:
+        with replacing(path) as beside:
+            beside.write_text(content, encoding="utf-8")
+    distributed.wait()
 
 
 def write_table(folder: Path, table: Table) -> None:

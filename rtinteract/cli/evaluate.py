@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 import typer
 
 from rtinteract.cli.files import check_folder, check_model, make_folder
@@ -24,7 +23,10 @@ MM_TEXTS = typer.Option(100, min=0, help="Texts of MultiModality; 0 leaves it ou
 MM_REPEATS = typer.Option(30, min=2, help="Samples of each of them.", rich_help_panel=_PANEL)
 MM_RUNS = typer.Option(5, min=1, help="Repeats of MultiModality.", rich_help_panel=_PANEL)
 ABLATION = typer.Option(None, help="NAME=FILE: another model. Names that begin with \"codec\" go to Table 2, with \"p_r\" to "
-                        "Table 4, others to Table 3.", rich_help_panel=_PANEL)
+                        "Table 4, with \"no-streaming\" to the gap between streaming and offline, others to Table 3.",
+                        rich_help_panel=_PANEL)
+ONLY = typer.Option(None, help="Only these tables, separated by commas: table1, table2, table3, table4, reactions, physics, "
+                    "streaming, gap, iterations, evaluator.", rich_help_panel=_PANEL)
 
 
 def _ablations(given: list[str]) -> list[tuple[str, Path]]:
@@ -53,12 +55,14 @@ def evaluate(model: Path = MODEL, device: str = DEVICE,
              clip: Path = CLIP, bank: Path = BANK,
              tables: Path = TABLES, evaluator: list[Path] = EVALUATOR, repeats: int = REPEATS, pool: int = POOL,
              mm_texts: int = MM_TEXTS, mm_repeats: int = MM_REPEATS, mm_runs: int = MM_RUNS,
-             ablation: list[str] = ABLATION) -> None:
+             ablation: list[str] = ABLATION, only: str = ONLY) -> None:
     """Measure a model: codec, reactions against baselines, streaming against offline, and a real pair; or the paper's tables.
 
     Example: rtinteract evaluate --mocap mocap --pairs heldout --actor 18_01.bvh --reactor 19_01.bvh --out evaluation
 
     Tables: rtinteract evaluate --tables out/ --pairs heldout --evaluator runs/evaluator/evaluator.safetensors
+
+    Shared by four GPUs: torchrun --nproc-per-node 4 --no-python rtinteract evaluate --tables out/ ...
     """
     check_model(model)
     if tables is None:
@@ -68,33 +72,43 @@ def evaluate(model: Path = MODEL, device: str = DEVICE,
             raise ConfigError(f"evaluate: expected one --pairs without --tables, got {len(pairs)}; give one")
         make_folder(out)
         _training("evaluate").evaluate(
-            load(model, device=device, clip=clip, bank=bank), solo=mocap, pairs=pairs[0] if pairs else None,
+            load(model, device=_here(device), clip=clip, bank=bank), solo=mocap, pairs=pairs[0] if pairs else None,
             real_pair=None if actor is None else (actor, reactor), out=out, limit=limit, seed=seed, cache=cache,
-            stream_limit=stream_limit)
-        typer.echo((out / "report.md").read_text())
+            stream_limit=stream_limit, smplx=smplx)
+        _show(out / "report.md")
         return
     options = _training("tables_data").TableOptions(repeats=repeats, pool=pool, mm_texts=mm_texts, mm_repeats=mm_repeats,
                                                     mm_runs=mm_runs, limit=limit, seed=seed)
     models = [(model.stem if model else "shipped model", model), *_ablations(ablation or [])]
     make_folder(tables)
-    _make_tables(models, pairs or [], evaluator or [], tables, options, cache=cache, smplx=smplx, device=device, clip=clip,
-                 bank=bank)
+    chosen = [name.strip() for name in only.split(",")] if only else []
+    _make_tables(models, pairs or [], evaluator or [], tables, options, chosen, cache=cache, smplx=smplx, device=_here(device),
+                 clip=clip, bank=bank)
+    _show(tables / "tables.md")
 
 
-def _make_tables(models: list[tuple[str, Path | None]], folders: list[Path], rulers: list[Path], out: Path, options, *,
-                 cache: Path | None, smplx: Path | None, device: str, clip: Path | None, bank: Path | None) -> None:
+def _here(device: str) -> str:
+    """The device of this process, among others where torchrun started several."""
+    return _training("distributed").device_of(device)
+
+
+def _show(path: Path) -> None:
+    if _training("distributed").world().chief:
+        typer.echo(path.read_text(encoding="utf-8"))
+
+
+def _make_tables(models: list[tuple[str, Path | None]], folders: list[Path], rulers: list[Path], out: Path, options,
+                 only: list[str], *, cache: Path | None, smplx: Path | None, device: str, clip: Path | None,
+                 bank: Path | None) -> None:
     """The tables of the first model, the others as its ablations."""
     if len(rulers) > 1 and len(rulers) != len(folders):
         raise ConfigError(f"--evaluator: expected one, or one for each of {len(folders)} --pairs, got {len(rulers)}")
     rulers = rulers * len(folders) if len(rulers) == 1 else rulers or [None] * len(folders)
-    data, where = _training("tables_data"), device
-    if device == "auto":
-        where = "cuda" if torch.cuda.is_available() else "cpu"
-    sets = [data.load_data(folder, ruler, options.limit, cache=cache, smplx=smplx, device=where)
+    data = _training("tables_data")
+    sets = [data.load_data(folder, ruler, options.limit, cache=cache, smplx=smplx, device=device)
             for folder, ruler in zip(folders, rulers, strict=True)]
     contenders = [data.Contender(name, path, device, clip, bank) for name, path in models]
-    _training("tables_more").Tables(contenders[0], contenders[1:], sets, out, options).make()
-    typer.echo((out / "tables.md").read_text(encoding="utf-8"))
+    _training("tables_more").Tables(contenders[0], contenders[1:], sets, out, options).make(only)
 
 
 def import_evaluator(checkpoint: Path = typer.Argument(..., help="The published interclip.ckpt."),
