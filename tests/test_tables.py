@@ -97,7 +97,8 @@ def test_the_gap_to_offline_is_what_streaming_loses(run):
 
 @pytest.mark.parametrize("before, after, share, says", [
     ([0.2, 0.4], [0.1, 0.1], 2 / 3, "closed by half"), ([0.2, 0.4], [0.2, 0.2], 1 / 3, "not closed by half"),
-    ([0.2], [-0.1], 1.5, "closed by half"), ([-0.1], [0.1], None, "no gap to close")])
+    ([0.2], [-0.1], 1.5, "closed by half"), ([-0.1], [0.1], None, "no certain gap to close"),
+    ([-0.2, 0.6], [0.1, 0.1], 1 / 2, "no certain gap to close")])
 def test_half_of_a_gap_is_closed_or_not(before, after, share, says):
     gaps = {"before": before, "after": after}
     sides = {name: ({"d": [1.0] * len(gap)}, {"d": [1.0 + g for g in gap]}) for name, gap in gaps.items()}

@@ -35,6 +35,7 @@ def closed(before: Value, after: Value) -> float | None:
 def gap_of(figure: Column, sides: Mapping[str, tuple[Mapping[str, Value], Mapping[str, Value]]], why: str) -> tuple[dict, str]:
     """(values of `SIDES`, remark) of a figure. ``sides`` holds under "before" and "after" the figures (offline, streaming) of the
     model that was not trained for streaming and of the one that was; the figure's heading ends in an arrow to where it is better.
+    A gap before that is no larger than its 95 % interval is no certain one.
     """
     turn = -1 if figure.title.endswith("↑") else 1
     values: dict[str, Value] = {}
@@ -45,6 +46,7 @@ def gap_of(figure: Column, sides: Mapping[str, tuple[Mapping[str, Value], Mappin
     values["closed"] = closed(values.get("before_gap"), values.get("after_gap"))
     if why or len(sides) < 2 or values["before_gap"] is None or values["after_gap"] is None:
         return values, why
-    if values["closed"] is None:
-        return values, "no gap to close"
+    was, half = mean_and_half(values["before_gap"])
+    if values["closed"] is None or was <= (half or 0.0):
+        return values, "no certain gap to close"
     return values, "closed by half" if values["closed"] >= 0.5 else "not closed by half"
