@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 _MOST_THREADS = 4
 
 # (session, the actor's newest poses [hop, 91], where the reactor was placed [1, 91] or None, whether a scene begins, a new prompt
-# or None)
-Request = tuple[int, np.ndarray, np.ndarray | None, bool, str | None]
+# or None, whether the reactor's hands are brought to where the two are about to touch)
+Request = tuple[int, np.ndarray, np.ndarray | None, bool, str | None, bool]
 
 
 def motion_of(rows: np.ndarray) -> Motion:
@@ -71,12 +71,12 @@ class Host:
         self.sessions: dict[int, _Session] = {}
 
     def open(self, session: int, seed: int = 0, window: int = 0, horizon: int = 0, hop: int = 0, iterations: int = 0,
-             prompt: str = "") -> int:
+             prompt: str = "", contact: bool = False) -> int:
         """Begin a session and hop once through a whole window, so that its first true hops are as fast as the later ones; 0 takes
         the default. Frames a hop. ConfigError on settings that do not fit."""
         asked = {"window": window, "horizon": horizon, "hop": hop, "iterations": iterations}
         settings = {name: value for name, value in asked.items() if value}
-        stream = self.model.stream(prompt.strip() or None, seed=seed % 2**31, **settings)
+        stream = self.model.stream(prompt.strip() or None, seed=seed % 2**31, contact=contact, **settings)
         stream.stand(None, self.body)
         stream.warm_up()
         self.sessions[session] = _Session(stream, prompt.strip())
@@ -90,10 +90,10 @@ class Host:
         """A plan [horizon, 91] for each request, or why there is none. Sessions that are alike are planned as one batch."""
         answers: list[np.ndarray | str] = [""] * len(requests)
         ready: list[tuple[int, _Session, Motion]] = []
-        for i, (number, actor, placed, fresh, prompt) in enumerate(requests):
+        for i, (number, actor, placed, fresh, prompt, contact) in enumerate(requests):
             session = self.sessions[number]
             try:
-                self._stage(session, placed, fresh, prompt)
+                self._stage(session, placed, fresh, prompt, contact)
                 ready.append((i, session, motion_of(actor)))
             except Exception as error:
                 log.exception("session %d: cannot be staged", number)
@@ -106,8 +106,10 @@ class Host:
         """Write the conditions of texts as a prompt bank (`rtinteract.bank`)."""
         self.model.export_prompts(path, texts)
 
-    def _stage(self, session: _Session, placed: np.ndarray | None, fresh: bool, prompt: str | None) -> None:
+    def _stage(self, session: _Session, placed: np.ndarray | None, fresh: bool, prompt: str | None, contact: bool) -> None:
         stream = session.stream
+        if contact != stream.config.contact:
+            stream.config = replace(stream.config, contact=contact)
         if prompt is not None and prompt.strip() != session.prompt:
             stream.tell(self.model.prompts.encode([prompt]).to(self.model.device) if prompt.strip() else None)
             session.prompt = prompt.strip()

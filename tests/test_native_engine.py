@@ -10,6 +10,7 @@ from pathlib import Path
 
 import native_lanes as native
 import pytest
+from test_abi_header import STRUCTS
 
 EXAMPLES = native.CSRC / "examples"
 
@@ -82,14 +83,33 @@ def test_clang_takes_the_core(tmp_path):
                    "-o", tmp_path / "object.o")
 
 
+def test_csharp_declares_the_whole_abi(tmp_path):
+    text, header = (EXAMPLES / "RtInteract.cs").read_text(), (native.CSRC / "include/rtinteract.h").read_text()
+    declared = set(re.findall(r"extern \w+ (rti_\w+)\(", text))
+    assert declared == set(re.findall(r"RTI_API [^;(]*?(rti_\w+)\(", header)) and len(declared) == 21
+    assert int(re.search(r"AbiVersion = (\w+)", text)[1], 16) == int(re.search(r"RTI_ABI_VERSION (\w+)u", header)[1], 16)
+    mcs, mono = shutil.which("mcs"), shutil.which("mono")
+    if not (mcs and mono):
+        pytest.skip("needs mono and its mcs")
+    names = {"ModelDesc": "rti_model_desc", "SkeletonDesc": "rti_skeleton_desc", "SessionDesc": "rti_session_desc",
+             "Pose": "rti_pose", "PullInfo": "rti_pull_info", "Stats": "rti_stats"}
+    lines = [f'System.Console.WriteLine("{c} " + System.Runtime.InteropServices.Marshal.SizeOf<RtInteract.{cs}>());'
+             for cs, c in names.items()]
+    (tmp_path / "Sizes.cs").write_text("class Sizes { static void Main() { " + " ".join(lines) + " } }")
+    native.run(mcs, "-main:Sizes", f"-out:{tmp_path / 'sizes.exe'}", EXAMPLES / "RtInteract.cs", tmp_path / "Sizes.cs")
+    told = {k: int(v) for k, v in (line.split() for line in native.run(mono, tmp_path / "sizes.exe").splitlines())}
+    assert told == {name: size for name, (size, _) in STRUCTS.items()}
+
+
 def test_csharp(tmp_path):
-    if not (mono := shutil.which("mcs")):
+    if not (mcs := shutil.which("mcs")):
         pytest.skip("needs mono's mcs")
-    native.run(mono, "-out:" + str(tmp_path / "example.exe"), EXAMPLES / "RtInteract.cs")
+    native.run(mcs, "-warnaserror", f"-out:{tmp_path / 'example.exe'}", EXAMPLES / "RtInteract.cs")
     if shutil.which("mono"):
         done = subprocess.run(["mono", tmp_path / "example.exe", "no-model"], capture_output=True, text=True,
                               env={**os.environ, "LD_LIBRARY_PATH": str(Path(native.installed()).parent)})
         assert done.returncode == 0 and "the reactor stands" in done.stdout, done.stderr
+        assert "120 pushed, 120 pulled" in done.stdout
 
 
 def test_a_real_engine_draws_two_people(small_model_path, tmp_path):

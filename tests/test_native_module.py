@@ -25,11 +25,12 @@ class FakeHost:
     fault = staticmethod(lambda: None)
     inside = threading.Event()
     batches: list[int] = []
+    contact = None
 
     def __init__(self, path, data, device, precision, threads, vram_limit, prompt_bank):
         self.prompts = {}
 
-    def open(self, session, seed, window, horizon, hop, iterations, prompt):
+    def open(self, session, seed, window, horizon, hop, iterations, prompt, contact):
         self.prompts[session] = prompt
         return hop or 4
 
@@ -41,7 +42,8 @@ class FakeHost:
         FakeHost.batches.append(len(requests))
         FakeHost.fault()
         answers = []
-        for session, actor, _, _, prompt in requests:
+        for session, actor, _, _, prompt, contact in requests:
+            FakeHost.contact = contact
             assert actor.shape == (4, 91) and actor.dtype == np.float32
             self.prompts[session] = prompt or self.prompts.get(session)
             rows = np.repeat(actor[-1:], 16, 0)
@@ -83,8 +85,12 @@ def test_the_module_follows_a_planner(host):
     assert info["status"] == "RTI_OK" and info["plan"] >= 3 and abs(root[2] - 1) < 1e-3
     assert session.stats()["hops"] >= 3 and session.error() == ""
     assert session.push(2.0, np.float32([0, np.nan, 0]), STAND) == "RTI_E_POSE" and "finite" in session.error()
+    assert host.contact is False
+    session.set_flags(_native.FOOT_LOCK | _native.CONTACT)
+    play(session, 0.4, 6.0)
+    assert host.contact is True
     session.set_prompt("fail")
-    play(session, 0.5, 6.0)
+    play(session, 0.5, 6.5)
     assert session.error() == "told to fail" and session.stats()["failed_hops"] >= 1
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from synthetic import walker
 
-from rtinteract import worker
+from rtinteract import plan, worker
 from rtinteract.worker import Host, threads_beside_an_engine
 
 
@@ -22,8 +22,8 @@ def rows(start, count=4, speed=0.6):
     return np.concatenate([motion.root, motion.rotations.reshape(count, 88)], 1).astype(np.float32)
 
 
-def ask(number, k, fresh=False, prompt=None):
-    return number, rows(4 * k, speed=0.3 * number), None, fresh, prompt
+def ask(number, k, fresh=False, prompt=None, contact=False):
+    return number, rows(4 * k, speed=0.3 * number), None, fresh, prompt, contact
 
 
 def test_sessions_that_are_due_at_once_get_what_each_would_alone(host):
@@ -52,13 +52,29 @@ def test_a_prompt_changes_what_comes_and_records_nothing(host, monkeypatch):
 def test_one_bad_request_spares_the_others_and_begins_anew(host):
     for number in (1, 2):
         host.open(number, window=8, horizon=8, iterations=1)
-    bad = (1, np.full((4, 91), np.nan, np.float32), None, False, None)
+    bad = (1, np.full((4, 91), np.nan, np.float32), None, False, None, False)
     answers = host.hop([bad, ask(2, 0)])
     assert "NaN" in answers[0] and answers[1].shape == (8, 91)
     assert host.hop([ask(1, 1)])[0].shape == (8, 91)
     host.close(1)
     host.close(99)
     assert list(host.sessions) == [2]
+
+
+def test_contacts_are_closed_while_they_are_asked_for(host, monkeypatch):
+    closed = []
+    true = plan.Course.touching
+    monkeypatch.setattr(plan.Course, "touching", lambda *args: closed.append(1) or true(*args))
+    host.open(1, window=8, horizon=8, iterations=1, contact=True)
+    host.open(2, window=8, horizon=8, iterations=1)
+    assert closed
+    counts = []
+    for k, contact in enumerate([False, True, True, False]):
+        closed.clear()
+        answers = host.hop([ask(1, k, contact=contact), ask(2, k)])
+        assert all(a.shape == (8, 91) and np.isfinite(a).all() for a in answers)
+        counts.append(len(closed))
+    assert counts == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("processors,expected", [(1, 1), (2, 1), (4, 2), (8, 4), (64, 4)])

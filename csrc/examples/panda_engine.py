@@ -1,7 +1,8 @@
 """A real engine's loop: Panda3D draws two people off screen, a recorded actor and the NPC that reacts to it through rtinteract.
 
     pip install panda3d
-    python csrc/examples/panda_engine.py actor.bvh picture.png [--seconds 8] [--model model.safetensors]
+    python csrc/examples/panda_engine.py actor.bvh picture.png [--seconds 8] [--prompt "they shake hands"] [--start npc.bvh]
+                                         [--model model.safetensors]
 
 The picture shows three moments side by side; the actor is orange, the NPC blue. Prints the library's own times.
 """
@@ -23,12 +24,16 @@ SIZE = (480, 540)
 THICKNESS = {3: 0.26, 6: 0.26, 9: 0.26, 12: 0.13, 15: 0.16, 1: 0.2, 2: 0.2, 13: 0.16, 14: 0.16}
 
 
+HANDS = {20: 18, 21: 19}
+HAND_M = 0.17
+
+
 class Body:
-    """A box a bone, laid from joint to joint."""
+    """A box a bone, laid from joint to joint; hands, which the skeleton lacks, go on where the forearms end."""
 
     def __init__(self, base, world, colour):
         self.bones = []
-        for joint, parent in enumerate(SMPL22_PARENTS[1:], 1):
+        for joint, parent in [*enumerate(SMPL22_PARENTS[1:], 1), *((None, wrist) for wrist in HANDS)]:
             pivot = world.attachNewNode("bone")
             box = base.loader.loadModel("models/box")
             box.setTextureOff(1)
@@ -40,7 +45,12 @@ class Body:
     def show(self, root, rotations):
         places = forward_kinematics(SMPL22, np.asarray(root, float), np.asarray(rotations, float))
         for pivot, parent, joint in self.bones:
-            a, b = Point3(*places[parent]), Point3(*places[joint])
+            a = Point3(*places[parent])
+            if joint is None:
+                forearm = a - Point3(*places[HANDS[parent]])
+                b = a + forearm * (HAND_M / forearm.length())
+            else:
+                b = Point3(*places[joint])
             pivot.setPos(a)
             pivot.lookAt(pivot.getParent(), b, Vec3(0.3, 0, 1))
             width = THICKNESS.get(joint, 0.09)
@@ -103,6 +113,8 @@ def main():
     parser.add_argument("picture")
     parser.add_argument("--seconds", type=float, default=8.0, help="at most; the clip's length if that is less")
     parser.add_argument("--model")
+    parser.add_argument("--prompt", help="what the two do")
+    parser.add_argument("--start", help="a motion whose last pose is the NPC's first; without it the model places the NPC")
     options = parser.parse_args()
     loadPrcFileData("", "window-type offscreen\nload-display p3tinydisplay\naudio-library-name null")
     loadPrcFileData("", f"win-size {SIZE[0]} {SIZE[1]}")
@@ -110,9 +122,13 @@ def main():
     # Someone who freezes in the middle of a step is nobody to react to.
     seconds = min(options.seconds, len(actor) / actor.fps)
     model = _native.Model(path=options.model)
-    session = _native.Session(model, flags=1 | 2)
+    session = _native.Session(model, prompt=options.prompt, flags=_native.FOOT_LOCK | _native.PUSH_OUT | _native.CONTACT)
     if not session.warmup(300):
         raise SystemExit("the model did not load in five minutes")
+    if options.start:
+        stands = rtinteract.read_motion(options.start).to_model()
+        root, rotations = stands.root[-1].astype(np.float32), stands.rotations[-1].astype(np.float32)
+        session.push(time.monotonic(), root, rotations, _native.REACTOR)
     game = Game(actor, session)
     begun, shots, ticks = time.monotonic(), [], 0
     while (elapsed := time.monotonic() - begun) < seconds:

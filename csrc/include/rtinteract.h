@@ -78,7 +78,8 @@ enum {
     RTI_FLAG_FOOT_LOCK = 1,   /* planted feet stay where they stand */
     RTI_FLAG_PUSH_OUT = 2,    /* the reactor is kept out of the actor's body */
     RTI_FLAG_ROOT_MOTION = 4, /* the pose stays over the origin; rti_pull_info holds the way of the root */
-    RTI_FLAG_HANDS = 8        /* hands that touch the actor reach the same places of its own body, whatever its size */
+    RTI_FLAG_HANDS = 8,       /* hands that touch the actor reach the same places of its own body, whatever its size */
+    RTI_FLAG_CONTACT = 16     /* plans bring the reactor's hands to where the two are about to touch. Since 1.1 */
 };
 
 typedef struct rti_model rti_model;     /* immutable, shareable between sessions and threads */
@@ -245,8 +246,8 @@ RTI_API rti_status rti_session_warmup(rti_session *session, double timeout_s);
  * thread: it takes a lock. */
 RTI_API rti_status rti_session_set_prompt(rti_session *session, const char *text);
 
-/* Switch the last passes: RTI_FLAG_... values, all others off. From the next pull on. Any thread; neither blocks nor
- * allocates. Since 1.1. */
+/* Switch the passes: RTI_FLAG_... values, all others off. From the next pull on, RTI_FLAG_CONTACT from the next hop on. Any
+ * thread; neither blocks nor allocates. Since 1.1. */
 RTI_API rti_status rti_session_set_flags(rti_session *session, uint32_t flags);
 
 /* Push a person's pose at time_s. Of the actor every tick, at any rate; of the reactor once, before the first plan, to say where

@@ -243,6 +243,7 @@ PYBIND11_MODULE(_native, m) {
     m.attr("PUSH_OUT") = static_cast<int>(RTI_FLAG_PUSH_OUT);
     m.attr("ROOT_MOTION") = static_cast<int>(RTI_FLAG_ROOT_MOTION);
     m.attr("HANDS") = static_cast<int>(RTI_FLAG_HANDS);
+    m.attr("CONTACT") = static_cast<int>(RTI_FLAG_CONTACT);
     m.attr("BUILD") = rti_build_info();
     const auto released = py::call_guard<py::gil_scoped_release>();
     py::class_<Model>(m, "Model", "A model on a worker thread; loads in the background.")
@@ -274,7 +275,7 @@ PYBIND11_MODULE(_native, m) {
              "root [3], rotations [J, 4] wxyz; the name of the status.")
         .def("pull", &Session::pull, py::arg("time_s"), py::arg("out") = py::none(),
              "(root [3], rotations [J, 4], information); rotations are written to ``out`` where it is given.")
-        .def("set_flags", &Session::set_flags, py::arg("flags"), "FOOT_LOCK, PUSH_OUT, ROOT_MOTION, HANDS; the others are off.")
+        .def("set_flags", &Session::set_flags, py::arg("flags"), "FOOT_LOCK, PUSH_OUT, ROOT_MOTION, HANDS, CONTACT; the others are off.")
         .def("ready", &Session::ready)
         .def("reset", &Session::reset)
         .def("stats", &Session::stats, "Counters, and (p50, p95, p99) in microseconds.")

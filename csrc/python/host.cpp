@@ -134,7 +134,8 @@ public:
 
     std::int32_t open(std::uint64_t session, const rti::Settings& s, std::string& why) noexcept override {
         return guarded(why, RTI_E_PLANNER, [&] {
-            return host_.attr("open")(session, s.seed, s.window, s.horizon, s.hop, s.iterations, s.prompt).cast<std::int32_t>();
+            return host_.attr("open")(session, s.seed, s.window, s.horizon, s.hop, s.iterations, s.prompt, s.contact)
+                .cast<std::int32_t>();
         });
     }
 
@@ -153,7 +154,7 @@ public:
             for (std::size_t i = 0; i < count; ++i) {
                 const Hop& h = *hops[i];
                 asked.append(py::make_tuple(h.session, view(h.actor, h.frames), h.placed ? py::object(view(h.placed, 1)) : py::none(),
-                                            h.fresh, h.prompt ? py::object(py::str(*h.prompt)) : py::none()));
+                                            h.fresh, h.prompt ? py::object(py::str(*h.prompt)) : py::none(), h.contact));
             }
             const py::list made = host_.attr("hop")(asked);
             for (std::size_t i = 0; i < count; ++i) take(made[i], *hops[i]);

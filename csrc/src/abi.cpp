@@ -16,9 +16,14 @@ struct rti_model {
     std::shared_ptr<Worker> worker;
 };
 
+// The session itself lies behind the handle: a tick that looked for it elsewhere would wait for one more cold page.
 struct rti_session {
+    rti_session(std::uint64_t id, Person actor, Person reactor, SessionConfig config)
+        : core(id, std::move(actor), std::move(reactor), std::move(config)) {}
+
+    Session core;
     std::shared_ptr<Worker> worker;
-    std::shared_ptr<Session> session;
+    std::shared_ptr<rti_session> self;  // the caller's share; the worker has its own
 };
 
 namespace {
@@ -182,14 +187,14 @@ rti_status rti_session_create(rti_model* model, const rti_session_desc* desc, rt
         share_ground(*maps.first.map, *maps.second.map);
         SessionConfig config = config_of(d, *maps.second.map);
         static std::atomic<std::uint64_t> next{1};
-        auto handle = std::make_unique<rti_session>();
-        handle->session =
-            std::make_shared<Session>(next.fetch_add(1), std::move(maps.first), std::move(maps.second), std::move(config));
+        const auto handle =
+            std::make_shared<rti_session>(next.fetch_add(1), std::move(maps.first), std::move(maps.second), std::move(config));
         if (model) {
             handle->worker = model->worker;
-            handle->worker->add(handle->session);
+            handle->worker->add({handle, &handle->core});
         }
-        *out = handle.release();
+        handle->self = handle;
+        *out = handle.get();
         return RTI_OK;
     });
 }
@@ -199,7 +204,7 @@ rti_status rti_session_warmup(rti_session* session, double timeout_s) {
         require(session != nullptr, "warmup: expected a session, got NULL");
         require(session->worker != nullptr, "warmup: expected a session with a model, got one without; create it with a model");
         std::string why;
-        const rti_status status = session->worker->wait_open(*session->session, timeout_s, &why);
+        const rti_status status = session->worker->wait_open(session->core, timeout_s, &why);
         if (status < 0) throw Failure{status, why};
         return status;
     });
@@ -208,7 +213,7 @@ rti_status rti_session_warmup(rti_session* session, double timeout_s) {
 rti_status rti_session_set_prompt(rti_session* session, const char* text) {
     return guard([&]() -> rti_status {
         require(session != nullptr, "set_prompt: expected a session, got NULL");
-        session->session->set_prompt(text_of(text));
+        session->core.set_prompt(text_of(text));
         return RTI_OK;
     });
 }
@@ -217,32 +222,32 @@ rti_status rti_session_set_flags(rti_session* session, uint32_t flags) {
     return guard([&]() -> rti_status {
         require(session != nullptr, "set_flags: expected a session, got NULL");
         check_flags(flags);
-        session->session->set_flags(flags);
+        session->core.set_flags(flags);
         return RTI_OK;
     });
 }
 
-rti_status rti_session_push_pose(rti_session* session, int32_t person, double time_s, const rti_pose* pose) {
+RTI_TICK rti_status rti_session_push_pose(rti_session* session, int32_t person, double time_s, const rti_pose* pose) {
     if (!session || !pose || (person != RTI_ACTOR && person != RTI_REACTOR)) return RTI_E_ARGUMENT;
     if (pose->struct_size < sizeof(rti_pose)) return RTI_E_VERSION;
-    return pose->rotations ? session->session->push(person, time_s, *pose) : RTI_E_ARGUMENT;
+    return pose->rotations ? session->core.push(person, time_s, *pose) : RTI_E_ARGUMENT;
 }
 
 rti_status rti_session_ready(const rti_session* session) {
     if (!session) return RTI_E_ARGUMENT;
-    return session->session->ready() ? RTI_OK : RTI_NOT_READY;
+    return session->core.ready() ? RTI_OK : RTI_NOT_READY;
 }
 
-rti_status rti_session_pull_pose(rti_session* session, double time_s, rti_pose* out, rti_pull_info* info) {
-    if (!session || !out || !out->rotations || out->joint_count != session->session->shown_joints()) return RTI_E_ARGUMENT;
+RTI_TICK rti_status rti_session_pull_pose(rti_session* session, double time_s, rti_pose* out, rti_pull_info* info) {
+    if (!session || !out || !out->rotations || out->joint_count != session->core.shown_joints()) return RTI_E_ARGUMENT;
     if (out->struct_size < sizeof(rti_pose) || (info && info->struct_size < sizeof(std::uint32_t))) return RTI_E_VERSION;
-    return session->session->pull(time_s, *out, info);
+    return session->core.pull(time_s, *out, info);
 }
 
 rti_status rti_session_stats(const rti_session* session, rti_stats* out) {
     if (!session || !out) return RTI_E_ARGUMENT;
     if (out->struct_size < sizeof(std::uint32_t)) return RTI_E_VERSION;
-    session->session->stats(*out);
+    session->core.stats(*out);
     return RTI_OK;
 }
 
@@ -250,7 +255,7 @@ size_t rti_session_last_error(const rti_session* session, char* text, size_t cap
     std::size_t length = 0;
     guard([&]() -> rti_status {
         require(session != nullptr, "session_last_error: expected a session, got NULL");
-        length = copy_text(session->session->last_error(), text, capacity);
+        length = copy_text(session->core.last_error(), text, capacity);
         return RTI_OK;
     });
     return length;
@@ -258,24 +263,26 @@ size_t rti_session_last_error(const rti_session* session, char* text, size_t cap
 
 int32_t rti_session_joint_count(const rti_session* session, int32_t person) {
     if (!session || (person != RTI_ACTOR && person != RTI_REACTOR)) return RTI_E_ARGUMENT;
-    return session->session->person(person).map->joints();
+    return session->core.person(person).map->joints();
 }
 
 const char* rti_session_joint_name(const rti_session* session, int32_t person, int32_t joint) {
     if (joint < 0 || joint >= rti_session_joint_count(session, person)) return nullptr;
-    return session->session->person(person).names[static_cast<std::size_t>(joint)].c_str();
+    return session->core.person(person).names[static_cast<std::size_t>(joint)].c_str();
 }
 
 rti_status rti_session_reset(rti_session* session) {
     if (!session) return RTI_E_ARGUMENT;
-    session->session->reset();
+    session->core.reset();
     return RTI_OK;
 }
 
 void rti_session_destroy(rti_session** session) {
-    if (!session) return;
-    if (*session && (*session)->worker) (*session)->worker->remove((*session)->session->id());
-    delete *session;
+    if (!session || !*session) return;
+    // In this order they go: the session, then perhaps the last holder of the model.
+    const std::shared_ptr<Worker> worker = std::move((*session)->worker);
+    const std::shared_ptr<rti_session> self = std::move((*session)->self);
+    if (worker) worker->remove(self->core.id());
     *session = nullptr;
 }
 

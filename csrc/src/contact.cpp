@@ -41,6 +41,18 @@ float depth(const Capsule& c, Vec3 centre, float radius, Vec3& out) noexcept {
 
 }  // namespace
 
+RTI_TICK void Rig::stand(const Lanes& lanes, const std::int8_t* these, int count, Placed& out) const noexcept {
+    for (int i = 0; i < count; ++i) {
+        const int n = these[i], p = parent[n];
+        const Quat local = lanes.get(n);
+        out.rotation[n] = p < 0 ? local : mul(out.rotation[p], local);
+        out.position[n] = p < 0 ? lanes.root : out.position[p] + rotate(out.rotation[p], offset[n]);
+    }
+    if (pelvis == 0) return;
+    const Vec3 shift = lanes.root - out.position[pelvis];
+    for (int i = 0; i < count; ++i) out.position[these[i]] = out.position[these[i]] + shift;
+}
+
 // Without an angle, and with no more roots than it takes: it runs every tick that a foot stands.
 RTI_TICK void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float* wxyz) noexcept {
     const int upper = limb.upper, middle = limb.middle, end = limb.end;
@@ -55,18 +67,18 @@ RTI_TICK void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 targ
     const float cosine = 1 + now * then + now_sine * then_sine, open = now_sine * then - now * then_sine;
     const float half = 1 / std::sqrt(2 * std::max(cosine, 1e-6f));
     const Quat opening{cosine * half, bend.x * open * half, bend.y * open * half, bend.z * open * half};
-    const Vec3 lower = rotate(opening, c - b), reached = b + lower - a;
+    const Vec3 reached = b + rotate(opening, c - b) - a;
     // The shortest turn of what it reaches into the line to the target.
-    const float both = far * length(reached), along = both + dot(reached, line);
+    const float reach_now = length(reached), both = far * reach_now, along = both + dot(reached, line);
     if (!(along > 1e-3f * both)) return;
     const float norm = 1 / std::sqrt(2 * both * along);
     const Vec3 around = cross(reached, line) * norm;
     const Quat swing{along * norm, around.x, around.y, around.z}, carried = mul(swing, opening);
     // What lies between two of the three goes with the one above it.
-    for (int n = rig.parent[end]; n >= middle; n = rig.parent[n]) placed.rotation[n] = mul(carried, placed.rotation[n]);
-    for (int n = rig.parent[middle]; n >= upper; n = rig.parent[n]) placed.rotation[n] = mul(swing, placed.rotation[n]);
+    for (int n = rig.parent[end]; n >= upper; n = rig.parent[n])
+        placed.rotation[n] = mul(n >= middle ? carried : swing, placed.rotation[n]);
     placed.position[middle] = a + rotate(swing, b - a);
-    placed.position[end] = placed.position[middle] + rotate(swing, lower);
+    placed.position[end] = a + line * (reach_now / far);
     for (const int n : {upper, middle, end}) {
         const Quat world = placed.rotation[n];
         rig.set(n, tidy(rig.parent[n] < 0 ? world : mul(conj(placed.rotation[rig.parent[n]]), world)), wxyz);

@@ -88,7 +88,7 @@ void check_version(std::uint32_t asked, const char* name) {
 }
 
 void check_flags(std::uint32_t flags) {
-    require(flags <= 15, "flags: expected RTI_FLAG_... values, got an unknown one; use a library as new as the header", RTI_E_VERSION);
+    require(flags <= 31, "flags: expected RTI_FLAG_... values, got an unknown one; use a library as new as the header", RTI_E_VERSION);
 }
 
 void check_container(const unsigned char* bytes, std::size_t have, std::uint64_t size) {
@@ -134,7 +134,7 @@ Person person_of(const rti_skeleton_desc* from) {
 SessionConfig config_of(const rti_session_desc& d, const Retarget& reactor) {
     check_lengths(d);
     SessionConfig config;
-    config.settings = {d.seed, d.window, d.horizon, d.hop, d.iterations, text_of(d.prompt)};
+    config.settings = {d.seed, d.window, d.horizon, d.hop, d.iterations, text_of(d.prompt), (d.flags & RTI_FLAG_CONTACT) != 0};
     config.policy.hop_s = (d.hop ? d.hop : 4) / kFps;
     config.policy.blend_s = d.blend_s;
     config.policy.settle_s = d.settle_s;

@@ -1,22 +1,23 @@
-// Poses as what is shown: each joint's rotation in its parent's frame in the engine's axes, eight joints side by side, so that one
+// Poses as what is shown: each joint's rotation in its parent's frame in the engine's axes, four joints side by side, so that one
 // instruction turns several. Loops have a fixed length and no branch, which is what compilers vectorise.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
 
+#include "machine.h"
 #include "math.h"
 
 namespace rti {
 
-constexpr int kPack = 8, kMaxPacks = 6, kMaxNodes = kPack * kMaxPacks;
+constexpr int kPack = 4, kMaxPacks = 12, kMaxNodes = kPack * kMaxPacks;
 
-struct alignas(32) Pack {
+struct alignas(16) Pack {
     float w[kPack], x[kPack], y[kPack], z[kPack];
 };
 
 // Rotations as vectors along their axes, 4 tan(angle / 4) long: nearly the angle, and back and forth without a sine or a root.
-struct alignas(32) Turns {
+struct alignas(16) Turns {
     float x[kPack], y[kPack], z[kPack];
 };
 
@@ -42,7 +43,7 @@ struct Lanes {
 };
 
 // Straight interpolation between rotations of the same half of the sphere; t may lie outside 0 to 1.
-inline void mix(const Pack& a, const Pack& b, float t, Pack& __restrict out) noexcept {
+RTI_INLINE void mix(const Pack& a, const Pack& b, float t, Pack& __restrict out) noexcept {
     for (int k = 0; k < kPack; ++k) {
         const float w = a.w[k] + (b.w[k] - a.w[k]) * t, x = a.x[k] + (b.x[k] - a.x[k]) * t;
         const float y = a.y[k] + (b.y[k] - a.y[k]) * t, z = a.z[k] + (b.z[k] - a.z[k]) * t;
@@ -51,7 +52,7 @@ inline void mix(const Pack& a, const Pack& b, float t, Pack& __restrict out) noe
     }
 }
 
-inline void mix(const Lanes& a, const Lanes& b, float t, int packs, Lanes& out) noexcept {
+RTI_INLINE void mix(const Lanes& a, const Lanes& b, float t, int packs, Lanes& out) noexcept {
     out.root = lerp(a.root, b.root, t);
     for (int i = 0; i < packs; ++i) mix(a.pack[i], b.pack[i], t, out.pack[i]);
 }
@@ -70,7 +71,7 @@ inline Turns way_between(const Pack& a, const Pack& b) noexcept {
 }
 
 // Turn q in its own frame by `s` times one way plus `r` times another.
-inline void turn(Pack& __restrict q, const Turns& way, float s, const Turns& other, float r) noexcept {
+RTI_INLINE void turn(Pack& __restrict q, const Turns& way, float s, const Turns& other, float r) noexcept {
     for (int k = 0; k < kPack; ++k) {
         const float vx = 0.25f * (way.x[k] * s + other.x[k] * r), vy = 0.25f * (way.y[k] * s + other.y[k] * r);
         const float vz = 0.25f * (way.z[k] * s + other.z[k] * r);
@@ -106,7 +107,7 @@ inline Vec3 limited(Vec3 v, float most) noexcept {
 }
 
 // Every number finite and every rotation of unit length within 1e-3.
-inline bool sound(const Lanes& lanes, int packs) noexcept {
+RTI_INLINE bool sound(const Lanes& lanes, int packs) noexcept {
     float off[kPack] = {};
     for (int i = 0; i < packs; ++i) {
         const Pack& p = lanes.pack[i];

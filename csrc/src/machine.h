@@ -44,8 +44,17 @@ private:
     std::int64_t ns_, ticks_;
 };
 
+// Into its caller, always: a function apart would be one more place to fetch code from.
+#if defined(_MSC_VER)
+#  define RTI_INLINE __forceinline
+#elif defined(__GNUC__)
+#  define RTI_INLINE __attribute__((always_inline)) inline
+#else
+#  define RTI_INLINE inline
+#endif
+
 // Begin to fetch memory that is soon touched; harmless where it is not.
-inline void fetch(const void* from, std::size_t bytes) noexcept {
+RTI_INLINE void fetch(const void* from, std::size_t bytes) noexcept {
     const char* at = static_cast<const char*>(from);
     for (std::size_t i = 0; i < bytes; i += kLine) {
 #if defined(RTI_X86)
@@ -58,14 +67,26 @@ inline void fetch(const void* from, std::size_t bytes) noexcept {
     }
 }
 
-// What a tick runs stands together, and can then be fetched at once: out of the caches it would come line by line.
+RTI_INLINE void fetch_to(const void* from, const void* end) noexcept {
+    fetch(from, static_cast<std::size_t>(static_cast<const char*>(end) - static_cast<const char*>(from)));
+}
+
+// What every tick runs stands together, so does what only runs when a plan has come. Of a tick's code one line a page is asked for
+// ahead, for the sake of its address: asking for all lines takes longer than waiting for those that are needed.
 #if defined(__GNUC__) && defined(__ELF__)
 #  define RTI_TICK __attribute__((section("rti_tick")))
-extern "C" const char __start_rti_tick[], __stop_rti_tick[];
-inline void fetch_code() noexcept { fetch(__start_rti_tick, static_cast<std::size_t>(__stop_rti_tick - __start_rti_tick)); }
+#  define RTI_SEAM __attribute__((section("rti_seam")))
+extern "C" const char __start_rti_tick[], __stop_rti_tick[], __start_rti_seam[], __stop_rti_seam[];
+RTI_INLINE void fetch_pages(const char* from, const char* end) noexcept {
+    for (; from < end; from += 4096) fetch(from, 1);
+}
+RTI_INLINE void fetch_tick_code() noexcept { fetch_pages(__start_rti_tick, __stop_rti_tick); }
+RTI_INLINE void fetch_seam_code() noexcept { fetch_pages(__start_rti_seam, __stop_rti_seam); }
 #else
 #  define RTI_TICK
-inline void fetch_code() noexcept {}
+#  define RTI_SEAM
+inline void fetch_tick_code() noexcept {}
+inline void fetch_seam_code() noexcept {}
 #endif
 
 }  // namespace rti

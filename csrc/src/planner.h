@@ -19,6 +19,7 @@ struct Settings {
     std::uint64_t seed = 0;
     int window = 0, horizon = 0, hop = 0, iterations = 0;
     std::string prompt;
+    bool contact = false;
 };
 
 // One session's share of a hop: poses of the average body in, of the same body out. The planner reads the upper part and fills the lower.
@@ -28,6 +29,7 @@ struct Hop {
     int frames = 0;
     const ModelPose* placed = nullptr;   // where the reactor was stood, or null: the planner places it
     bool fresh = false;                  // forget what came before: the scene begins with these frames
+    bool contact = false;                // bring the reactor's hands to where the two are about to touch
     const std::string* prompt = nullptr; // what the two do from now on; null while it is as before
 
     int planned = 0;                     // poses written, at most kMaxHorizon; 0 where the hop failed

@@ -205,11 +205,10 @@ void Retarget::set_rig(const RestPose& rest) {
     rig.head = node(kHead);
     rig.neck = either({kNeck, kHead});
     rig.joint_of[0] = 0;
-    rig.rest.resize(4 * rest.rotations.size());
     for (std::size_t j = 0; j < rest.rotations.size(); ++j) {
-        basis_.rotation_from_model(rest.rotations[j], rig.rest.data() + 4 * j);
-        if (std::none_of(nodes_.begin(), nodes_.end(), [j](const Node& n) { return size(n.joint) == j; }))
-            rig.still.push_back(static_cast<std::int32_t>(j));
+        if (std::any_of(nodes_.begin(), nodes_.end(), [j](const Node& n) { return size(n.joint) == j; })) continue;
+        rig.still.push_back({static_cast<std::int32_t>(j), {}});
+        basis_.rotation_from_model(rest.rotations[j], rig.still.back().wxyz);
     }
     for (const std::int32_t n : all_) {
         rig.all[n] = static_cast<std::int8_t>(n);

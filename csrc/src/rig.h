@@ -37,14 +37,18 @@ struct Rig {
     std::int8_t parent[kMaxNodes] = {}, feet[kMaxNodes] = {}, all[kMaxNodes] = {};  // feet: the nodes down to the toes
     std::int16_t joint_of[kMaxNodes] = {};
     Vec3 offset[kMaxNodes];
-    std::vector<std::int32_t> still;  // joints that are no nodes, which stay at rest
-    std::vector<float> rest;          // [joints][4] wxyz
+    // Joints that are no nodes, which stay at rest.
+    struct Still {
+        std::int32_t joint;
+        float wxyz[4];
+    };
+    std::vector<Still> still;
 
     // The engine's rotations [joints][4] and root.
     void write(const Lanes& lanes, float* wxyz) const noexcept {
         for (int n = 0; n < nodes; ++n) set(n, lanes.get(n), wxyz);
-        for (const std::int32_t j : still)
-            for (int k = 0; k < 4; ++k) wxyz[4 * j + k] = rest[static_cast<std::size_t>(4 * j + k)];
+        for (const Still& s : still)
+            for (int k = 0; k < 4; ++k) wxyz[4 * s.joint + k] = s.wxyz[k];
     }
     void write_root(Vec3 root, float* xyz) const noexcept {
         const float units = 1 / metres_per_unit;
@@ -56,17 +60,7 @@ struct Rig {
     }
 
     // Where these nodes are, parents first, the pelvis among them.
-    void stand(const Lanes& lanes, const std::int8_t* these, int count, Placed& out) const noexcept {
-        for (int i = 0; i < count; ++i) {
-            const int n = these[i], p = parent[n];
-            const Quat local = lanes.get(n);
-            out.rotation[n] = p < 0 ? local : mul(out.rotation[p], local);
-            out.position[n] = p < 0 ? lanes.root : out.position[p] + rotate(out.rotation[p], offset[n]);
-        }
-        if (pelvis == 0) return;
-        const Vec3 shift = lanes.root - out.position[pelvis];
-        for (int i = 0; i < count; ++i) out.position[these[i]] = out.position[these[i]] + shift;
-    }
+    void stand(const Lanes& lanes, const std::int8_t* these, int count, Placed& out) const noexcept;
 
     // Which way someone faces, as a turn about the vertical, from the pelvis' local rotation; and that rotation turned in the world.
     Quat heading(Quat pelvis_local) const noexcept {

@@ -70,7 +70,10 @@ public:
 private:
     rti_status refuse(Counter& counter, const char* text, rti_status status) noexcept;
     static bool to_model(const Retarget& map, Sample& sample, ModelPose& out) noexcept;
+    void prepare_pull() const noexcept;
     void refresh() noexcept;
+    void forget(std::uint32_t passes) noexcept;
+    void find_place() noexcept;
     bool see_actor() noexcept;
     static void mend(Sample& sample, int joints) noexcept;
     void pass(const Lanes& lanes, double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
@@ -82,14 +85,16 @@ private:
     const Person actor_, reactor_;
     const SessionConfig config_;
     const TickRate rate_;
+    PoseRing placed_poses_;
 
-    // What the threads share, then what the push thread writes.
+    // A tick's own memory, in few lines and pages. What the threads share, then what the push thread writes.
     alignas(kLine) std::atomic<std::uint64_t> epoch_{1};
     std::atomic<std::uint64_t> planned_{0};
     std::atomic<bool> open_{false};
     std::atomic<const char*> push_fault_{nullptr};
-    PoseRing pushed_poses_, placed_poses_;
-    Mailbox<Plan> plans_;
+    std::atomic<std::uint32_t> flags_;
+    mutable std::atomic<bool> prepared_{false};  // what the next pull will touch
+    PoseRing pushed_poses_;
     alignas(kLine) std::uint64_t push_epoch_ = 0;
     double push_time_[2] = {0, 0};
     bool push_any_[2] = {false, false};
@@ -101,8 +106,8 @@ private:
     alignas(kLine) std::uint64_t pull_epoch_ = 0;
     std::uint64_t placed_seen_ = 0;
     double pull_time_ = 0;
-    std::atomic<std::uint32_t> flags_;
     std::uint32_t pull_flags_ = 0;  // of this pull
+    Mailbox<Plan> plans_;
     const Strength strength_;
     std::atomic<std::int32_t> state_{RTI_STATE_WAITING};
     Counter pulled_, late_, fallbacks_;

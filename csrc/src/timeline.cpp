@@ -49,6 +49,8 @@ Timeline::Timeline(const LatePolicy& policy, const Retarget& map)
     : packs_(map.rig().packs), blend_s_(policy.blend_s), settle_s_(std::max(policy.settle_s, 1e-3f) / 3),
       hop_s_(policy.hop_s), idle_after_s_(static_cast<double>(policy.idle_after_s)), rig_(map.rig()), map_(map),
       rare_(std::make_unique<Rare>()) {
+    ahead_.store(&shown_[0], std::memory_order_relaxed);
+    room_.store(&shown_[1], std::memory_order_relaxed);
     map_.to_lanes(standing(), rare_->standing);
     rare_->stand = rare_->standing;
     for (const ModelPose& pose : policy.idle) {
@@ -71,7 +73,7 @@ void Timeline::place(const ModelPose& pose) noexcept {
     placed_ = true;
 }
 
-void Timeline::accept(const Plan& plan) noexcept {
+RTI_SEAM void Timeline::accept(const Plan& plan) noexcept {
     // Someone who was never placed appears where the first plan has them: there is nothing true to blend from.
     if (!plan_ && !placed_) {
         shown_once_ = false;
@@ -142,21 +144,19 @@ RTI_TICK float Timeline::frame(double time_s, int& first) const noexcept {
     return static_cast<float>(at - first);
 }
 
-// Between two ticks the engine has filled the caches with its own: what the tick will read is asked for at once, not one by one.
-RTI_TICK void Timeline::prepare(double time_s) const noexcept {
-    const std::size_t bytes = sizeof(Vec3) + static_cast<std::size_t>(packs_) * sizeof(Pack);
-    if (plan_) {
-        int i = 0;
-        frame(time_s, i);
-        fetch(&plan_->pose[i], bytes);
-        fetch(&plan_->pose[std::min(i + 1, frames_ - 1)], bytes);
-    }
-    fetch(&inertia_, inertia_.active() ? sizeof(Inertia) * static_cast<std::size_t>(packs_) / kMaxPacks : 1);
+// Between two ticks the engine has filled the caches with its own: what the tick will touch is asked for at once, not one by one.
+RTI_TICK void Timeline::prepare() const noexcept {
+    const std::size_t bytes = offsetof(Lanes, pack) + static_cast<std::size_t>(packs_) * sizeof(Pack);
+    const Lanes* ahead = ahead_.load(std::memory_order_relaxed);
+    fetch_to(this, reinterpret_cast<const char*>(&inertia_) + Inertia::touched(packs_));
     fetch(&rig_, sizeof rig_ / 2);
+    fetch(ahead, bytes);
+    fetch(ahead + 1, bytes);
+    fetch(room_.load(std::memory_order_relaxed), bytes);
 }
 
 // Another motion begins to be shown. The blend begins at the last tick, so that this one already moves.
-void Timeline::change(bool blinked, bool anew, const Lanes& shown, const Lanes& shown_before, Lanes& out) noexcept {
+RTI_SEAM void Timeline::change(bool blinked, bool anew, const Lanes& shown, const Lanes& shown_before, Lanes& out) noexcept {
     if (anew) {
         // What comes now was not going on at the last tick, so it has no velocity of its own there.
         inertia_.begin(shown, blinked ? shown : shown_before, out, out, dt_, blend_s_, packs_);
@@ -173,9 +173,16 @@ void Timeline::count(State state) noexcept {
     state_ = state;
 }
 
+RTI_INLINE void Timeline::look_ahead() noexcept {
+    room_.store(&shown_[(newest_ + 1) % 3], std::memory_order_relaxed);
+    if (!plan_) return;
+    int i = 0;
+    frame(time_ + static_cast<double>(dt_), i);
+    ahead_.store(&plan_->pose[i], std::memory_order_relaxed);
+}
+
 RTI_TICK const Lanes& Timeline::show(double time_s) noexcept {
     if (!std::isfinite(time_s)) time_s = time_;
-    prepare(time_s);
     const Lanes &shown = shown_[newest_], &shown_before = shown_[(newest_ + 2) % 3];
     Lanes& out = shown_[(newest_ + 1) % 3];
     const double step = shown_once_ ? time_s - time_ : 0;
@@ -204,6 +211,7 @@ RTI_TICK const Lanes& Timeline::show(double time_s) noexcept {
     dt_ = blinked ? 0 : dt;
     time_ = time_s;
     shown_once_ = true;
+    look_ahead();
     return out;
 }
 

@@ -1,6 +1,7 @@
 // What is shown at an engine time: the newest plan, blended in, and what to do while plans are late. The pull thread's own state.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -48,6 +49,9 @@ public:
     // A plan to show from the next call of show() on; it must outlive the next call of accept() or reset().
     void accept(const Plan& plan) noexcept;
 
+    // Begin to fetch what the next show() is likely to touch. Any thread.
+    void prepare() const noexcept;
+
     // The pose at engine time `time_s`, sound, until the next call; any finite time, in any order.
     const Lanes& show(double time_s) noexcept;
     // The skeleton that is shown.
@@ -63,7 +67,6 @@ private:
     static constexpr double kBlink_s = 0.25;
 
     State source(double time_s, Lanes& out) const noexcept;
-    void prepare(double time_s) const noexcept;
     float frame(double time_s, int& first) const noexcept;
     void settle(double past_s, Lanes& out) const noexcept;
     void idle(double since_s, Lanes& out) const noexcept;
@@ -72,8 +75,11 @@ private:
     int lap(double time_s) const noexcept;
     void change(bool blinked, bool anew, const Lanes& shown, const Lanes& shown_before, Lanes& out) noexcept;
     void count(State state) noexcept;
+    void look_ahead() noexcept;
 
-    // What every tick reads and writes stands together; of the plan itself it reads two frames.
+    // What every tick reads and writes stands together; of the plan itself it reads two frames: where the next tick is likely to
+    // look, and to write.
+    std::atomic<const Lanes*> ahead_{nullptr}, room_{nullptr};
     const Plan* plan_ = nullptr;
     double start_s_ = 0;
     int frames_ = 0;

@@ -73,7 +73,7 @@ void skeleton(const std::vector<std::string>& known) {
     if (!below(10)) desc.metres_per_unit = number();
     rti_session_desc session = RTI_SESSION_DESC_INIT;
     session.actor = &desc;
-    session.flags = static_cast<std::uint32_t>(below(16));
+    session.flags = static_cast<std::uint32_t>(below(32));
     rti_session* made = nullptr;
     const rti_status status = rti_session_create(nullptr, &session, &made);
     say_why(status);
