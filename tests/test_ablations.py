@@ -22,6 +22,7 @@ from rtinteract.training.ablations import (
 )
 from rtinteract.training.codec import CodecTraining, load_codec
 from rtinteract.training.data import Augmentation
+from rtinteract.training.shares import STREAMING
 from rtinteract.training.tables_data import TableOptions, load_data
 from rtinteract.training.trainer import Result
 from rtinteract.training.transformer import TransformerTraining
@@ -102,6 +103,10 @@ def test_names_change_what_they_say():
     for share in (0.7, 0.8, 0.9):
         shares = ablated(plain, f"p_r-{share}").shares
         assert shares.interaction == pytest.approx((1 - share) * (1 - shares.streaming))
+    never = ablated(plain, "no-streaming").shares
+    assert never.interaction == pytest.approx(plain.shares.interaction / (1 - plain.shares.streaming))
+    assert STREAMING not in never.modes(1000, torch.Generator().manual_seed(0))
+    assert ablated(ablated(plain, "no-streaming"), "no-streaming").shares == never
     with pytest.raises(ConfigError, match="no-self"):
         ablated(plain, "no-such")
 

@@ -3,7 +3,6 @@
 import csv
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +13,12 @@ from rtinteract.training import metrics, tables_measure
 from rtinteract.training.interclip import InterClip, save_evaluator
 from rtinteract.training.pairs import Contact, save_pairs
 from rtinteract.training.plots import Chart, nice_steps, write_charts
-from rtinteract.training.shares import STREAMING
 from rtinteract.training.tables_data import Contender, Ledger, TableOptions, load_data, matching
 from rtinteract.training.tables_gap import gap_of
 from rtinteract.training.tables_more import Tables
 from rtinteract.training.tables_write import Column, Row, Table, comma_separated, markdown, mean_and_half, together
-from rtinteract.training.transformer import TransformerTraining
 from test_interclip import SMALL, clips
 
-from rtinteract.cli.train import _configured
 from rtinteract.errors import ConfigError
 from rtinteract.text import train_tokenizer
 
@@ -107,16 +103,6 @@ def test_half_of_a_gap_is_closed_or_not(before, after, share, says):
     assert gap_of(Column("d ↓", "d"), sides, "why")[1] == "why"
     alone, remark = gap_of(Column("d %", "d", 0, 100), {"after": sides["after"]}, "")
     assert alone["closed"] is None and remark == "" and alone["after_gap"] == pytest.approx([100 * g for g in after])
-
-
-def test_a_recipe_without_streaming_is_a_configuration():
-    path = Path(tables_measure.__file__).parents[1] / "training" / "no-streaming.json"
-    config = _configured(TransformerTraining, path, "small", "transformer")
-    plain = TransformerTraining()
-    assert config.shares.streaming == 0 and replace(config, shares=plain.shares) == plain
-    share = plain.shares.interaction / (1 - plain.shares.streaming)
-    assert config.shares.interaction == pytest.approx(share), "of what is not a stream's as much hides a whole person"
-    assert STREAMING not in config.shares.modes(1000, torch.Generator().manual_seed(0))
 
 
 def test_what_is_missing_is_said_and_not_made_up(run):

@@ -1,4 +1,5 @@
-"""InterMask's ablations (Tables 2, 3 and 4) as configurations of any recipe, and the run that trains them all.
+"""InterMask's ablations (Tables 2, 3 and 4) as configurations of any recipe, one of what makes a model stream, and the run that
+trains them all.
 
 An ablation changes one thing; everything else stays as the recipe has it. "codec-full" and "full" change nothing: trained as
 briefly as the others, they are what those are to be compared with.
@@ -54,6 +55,13 @@ def _random_share(share: float) -> Change:
     return change
 
 
+def _unstreamed(config: TransformerTraining) -> TransformerTraining:
+    """Of what is not a stream's as much hides a whole person as before."""
+    shares = config.shares
+    rest = round(shares.interaction / (1 - shares.streaming), 6) if shares.streaming < 1 else shares.interaction
+    return replace(config, shares=replace(shares, streaming=0.0, interaction=rest, self_history=0.0, horizon_dropped=0.0))
+
+
 ABLATIONS: dict[str, Change] = {
     "full": lambda config: config,
     "alternating": _alternating,
@@ -64,6 +72,7 @@ ABLATIONS: dict[str, Change] = {
     "p_r-0.7": _random_share(0.7),
     "p_r-0.8": _random_share(0.8),
     "p_r-0.9": _random_share(0.9),
+    "no-streaming": _unstreamed,
 }
 
 

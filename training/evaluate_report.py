@@ -28,7 +28,7 @@ _REAL: tuple[Column, ...] = (
 _LATENCY: tuple[Column, ...] = (
     ("hops", "hops", 0, 1), ("p50 ms", "hop_p50_ms", 1, 1), ("p95 ms", "hop_p95_ms", 1, 1), ("p99 ms", "hop_p99_ms", 1, 1),
     ("period ms", "hop_period_ms", 1, 1), ("over the period %", "over_period", 2, 100), ("iterations", "iterations", 0, 1))
-_SHOWN = 8
+_SHOWN = 12
 
 
 def _cell(value, digits: int, factor: float = 1.0) -> str:

@@ -165,8 +165,8 @@ class Tables(PaperTables):
                            "that more is worse. Closed: how much smaller the gap is after training for streaming. Streams take "
                            f"{measured.StreamConfig().iterations} iterations, offline {self.options.reaction_iterations}.")
         told = f"Before: {untrained.name}" if untrained else "No model that was not trained for streaming was given"
-        table.notes.append(f"{told}. One is trained with the same codec, data and time: rtinteract train transformer --config "
-                           f"training/no-streaming.json ..., then --ablation {UNTRAINED}=FILE.")
+        table.notes.append(f"{told}. One is trained with the same codec, data and time: rtinteract train transformer "
+                           f"--ablation {UNTRAINED} ..., then --ablation {UNTRAINED}=FILE.")
         return self._missing(table)
 
     def sweep(self) -> Table:

@@ -52,8 +52,8 @@ def ablations(codec: Path = typer.Option(..., help="codec.safetensors of `train 
     """Train the paper's ablations one after the other, --minutes or --steps each, and measure them in one table.
 
     The codec: codec-1d-map, codec-two-people. The transformer: alternating, no-self, no-cross, no-spatio-temporal,
-    no-unroll-interaction, p_r-0.7, p_r-0.8, p_r-0.9. To compare with: codec-full and full, trained as long. A run that was
-    stopped goes on.
+    no-unroll-interaction, p_r-0.7, p_r-0.8, p_r-0.9; no-streaming is not the paper's. To compare with: codec-full and full,
+    trained as long. A run that was stopped goes on.
 
     Example: rtinteract train ablations --codec runs/codec/codec.safetensors --pairs pairs --held-out heldout
     --evaluator runs/evaluator/evaluator.safetensors --out runs/ablations --minutes 30
