@@ -53,6 +53,8 @@ def test_recipes_survive_json_and_know_their_names():
             assert from_dict(type(c), json.loads(json.dumps(to_dict(c), allow_nan=False))) == c
         with pytest.raises(ConfigError, match="interhuman, interx, small"):
             recipe("interhumans")
+    sequence = codec_recipe("small-sequence")
+    assert sequence.codec.form == "sequence" and from_dict(type(sequence), to_dict(sequence)) == sequence
     assert text_recipe("small").text.kind == "bpe"
     with pytest.raises(ConfigError, match="CLIP"):
         text_recipe("interhuman")

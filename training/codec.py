@@ -58,14 +58,13 @@ HELD_OUT_PAIRS = 48
 
 
 def small_codec() -> CodecConfig:
-    """The small model's codec: 2.1 M parameters over whole bodies, finite scalar quantisation 5·5·5·5·4 (2500 codes)."""
-    return CodecConfig(form="sequence", widths=(128, 160, 208), code_dim=5, codes=2500, quantizer="fsq", levels=(5, 5, 5, 5, 4),
-                       fsq_reach=1.5, dropout=0.0)
+    """The codec of the shipped model: 2.2 M parameters, finite scalar quantisation 8·5·5·5 (1000 codes)."""
+    return CodecConfig(width=96, widths=(48, 64, 192), code_dim=64, codes=1000, quantizer="fsq", levels=(8, 5, 5, 5), dropout=0.0)
 
 
 def small_loop() -> LoopConfig:
-    """The loop of the small model's codec: an hour at a high rate."""
-    return LoopConfig(minutes=60.0, batch=64, learning_rate=2.5e-3, weight_decay=1e-4, final_rate=0.01)
+    """The loop of the small model's codec: an hour."""
+    return LoopConfig(minutes=60.0, batch=24, learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,12 @@ class CodecTraining:
     loop: LoopConfig = field(default_factory=small_loop)
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(
         scale=(0.85, 1.15), warp=(0.8, 1.25), mix=0.35, pose=0.4, curve=0.35))
-    metric: MetricWeights = field(default_factory=lambda: MetricWeights(every=4))
+    metric: MetricWeights = field(default_factory=lambda: MetricWeights(every=4, acceleration=0.03))
     frames: int = WINDOW
     usual: float = 0.7
     shortest: int = 32
     longest: int = 128
-    pair_share: float = 0.2
+    pair_share: float = 0.3
     own_frames: bool = True
     normalize: bool = True
     vary: bool = True

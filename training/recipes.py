@@ -20,6 +20,7 @@ from rtinteract.config import CodecConfig, TextConfig, TransformerConfig
 from rtinteract.errors import ConfigError
 
 NAMES = ("interhuman", "interx", "small")
+SEQUENCE = "small-sequence"
 # Frames of the shortest and of the longest clip that the transformer sees.
 _FRAMES = {"interhuman": (15, 300), "interx": (24, 150)}
 
@@ -64,8 +65,19 @@ def _chosen(stage: str, name: str, small: Callable, published: Callable):
     return small() if name == "small" else published(name)
 
 
+def _sequence() -> CodecTraining:
+    """The small codec over whole bodies (`rtinteract.sequence`): nearer to motion it never saw, but each of its tokens is about
+    all of a body, and the transformer, which draws the tokens of a column apart, learns gestures from them badly."""
+    codec = CodecConfig(form="sequence", widths=(128, 160, 208), code_dim=5, codes=2500, quantizer="fsq", levels=(5, 5, 5, 5, 4),
+                        fsq_reach=1.5, dropout=0.0)
+    loop = LoopConfig(minutes=60.0, batch=64, learning_rate=2.5e-3, weight_decay=1e-4, final_rate=0.01)
+    return CodecTraining(codec=codec, loop=loop, pair_share=0.2)
+
+
 def codec_recipe(name: str) -> CodecTraining:
-    """The codec's configuration of that name; ConfigError lists the names there are."""
+    """The codec's configuration of that name, or "small-sequence"; ConfigError lists the names there are."""
+    if name == SEQUENCE:
+        return _sequence()
     return _chosen("train codec", name, CodecTraining, _codec)
 
 

@@ -77,6 +77,8 @@ SHOW_CODEC = _show("codec", "CodecTraining", "codec")
 SHOW_TEXT = _show("text", "TextTraining", "text")
 SHOW_TRANSFORMER = _show("transformer", "TransformerTraining", "transformer")
 PUBLISHED = _recipe("interhuman, interx (as published), small")
+CODECS = _recipe("interhuman, interx (as published), small, small-sequence (whole bodies: better at unseen motion, worse to "
+                 "generate with)")
 SMALL = _recipe("small")
 SHOW_EVALUATOR = _show("interclip_train", "EvaluatorTraining")
 
@@ -102,7 +104,7 @@ def _said(result) -> None:
 def codec(mocap: Path = typer.Option(None, help="Folder of solo motion capture: .bvh, .amc/.asf, rotation-vector text; .xz and "
                                      ".gz too."),
           out: Path = OUT, pairs: Path = PAIRS, kind: str = KIND, smplx: Path = SMPLX, start: Path = START,
-          recipe: str = PUBLISHED, config: Path = CONFIG,
+          recipe: str = CODECS, config: Path = CONFIG,
           ablation: str = typer.Option(None, help="One of the paper's ablations, on top of the configuration: codec-1d-map or "
                                        "codec-two-people."),
           minutes: float = MINUTES, steps: int = STEPS, threads: int = THREADS,
