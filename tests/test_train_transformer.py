@@ -232,6 +232,22 @@ def test_it_learns_resumes_to_the_bit_and_becomes_a_model(tmp_path, codec_file, 
     assert close.abs().max() < 0.05
 
 
+def test_a_model_may_be_the_mean_of_a_run_and_what_it_began_with(tmp_path, codec_file, pairs):
+    first = train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "a", steps=3, progress=False).file
+    second = train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "b", steps=4, start=first, progress=False).file
+    made = assemble(codec_file, second, tmp_path / "model.safetensors", half=False, mean_with=first)
+    a, b = (load_transformer(f) for f in (first, second))
+    for name in ("output.weight", "token_embedding.weight"):
+        mean = (a.transformer.state_dict()[name] + b.transformer.state_dict()[name]) / 2
+        assert torch.allclose(made.transformer.state_dict()[name], mean, atol=1e-6)
+    assert load_model(tmp_path / "model.safetensors").card["mean_with"]["steps"] == 3
+    other = replace(CONFIG, sizes=Sizes(width=32, heads=2, layers=1, ff=32))
+    third = train_transformer(other, codec_file, pairs, out=tmp_path / "c", steps=1, progress=False).file
+    with pytest.raises(CheckpointError, match="same codec, sizes and words"):
+        assemble(codec_file, third, tmp_path / "no.safetensors", mean_with=first)
+    assert not (tmp_path / "no.safetensors").exists()
+
+
 def test_assembly_refuses_another_codec(tmp_path, codec_file, pairs):
     result = train_transformer(CONFIG, codec_file, pairs, out=tmp_path, steps=1, progress=False)
     config = CodecConfig(width=16, code_dim=8, codes=64, quantizer="fsq", levels=(4, 4, 4))

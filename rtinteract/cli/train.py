@@ -221,6 +221,8 @@ def assemble(codec: Path = typer.Option(..., help="codec.safetensors."),
              name: str = typer.Option("rtinteract-small", help="The model's name."),
              window: int = typer.Option(128, help="Frames that are filled at once; longer clips take several windows."),
              card: Path = typer.Option(None, help="JSON to add to the model card: data, licence, metrics."),
+             mean_with: Path = typer.Option(None, help="A transformer.safetensors that --transformer's run began with, or the "
+                                            "other way about: the model takes the mean of both one's weights."),
              half: bool = typer.Option(True, help="Store the weights as float16.")) -> None:
     """Put the trained stages into one model.safetensors.
 
@@ -229,7 +231,8 @@ def assemble(codec: Path = typer.Option(..., help="codec.safetensors."),
     """
     check_folder(out)
     about = json_of(card) if card else None
-    _training("assemble").assemble(codec, transformer, out, name=name, window=window, half=half, card=about)
+    _training("assemble").assemble(codec, transformer, out, name=name, window=window, half=half, card=about,
+                                    mean_with=mean_with)
     typer.echo(f"wrote {out} ({os.path.getsize(out) / 2**20:.1f} MiB)")
 
 
