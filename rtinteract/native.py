@@ -92,14 +92,16 @@ class NativeTransformer(nn.Module):
         if lengths is not None or reference_only():
             return self.plain(codes, condition, lengths, modulations=_unstacked(modulations, self.plain), placement=placement,
                               last=last, person=person)
-        if columns not in self._positions:
-            self._positions = {columns: self.plain.positions(columns).float().contiguous()}
+        positions = self._positions.get(columns)
+        if positions is None:
+            positions = self.plain.positions(columns).float().contiguous()
+            self._positions = {columns: positions}
         if placement is not None:
             linear = self.plain.placement
             placement = linear(placement.to(linear.weight.dtype)).float().contiguous().numpy()
         logits = torch.empty(batch, 2 if person is None else 1, parts, columns if last is None else last, self.config.codes)
         self._pass.run(codes.contiguous().numpy(), modulations.expand(batch, -1, -1, -1)[:, 0].contiguous().numpy(),
-                       self._positions[columns].numpy(), placement, person or 0, logits.numpy(), torch.get_num_threads())
+                       positions.numpy(), placement, person or 0, logits.numpy(), torch.get_num_threads())
         return logits
 
 

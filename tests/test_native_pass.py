@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import native_lanes
 import numpy as np
@@ -139,19 +139,12 @@ def test_two_threads_at_once_get_their_own_answers(pair):
     net, fast = pair
     asked = [question(net, 2, columns) for columns in (5, 11)]
     expected = [fast(*q) for q in asked]
-    wrong = []
 
     def work(which):
-        for _ in range(15):
-            if not torch.equal(fast(*asked[which]), expected[which]):
-                wrong.append(which)
+        return all(torch.equal(fast(*asked[which]), expected[which]) for _ in range(15))
 
-    threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not wrong
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, (0, 1, 0, 1)))
 
 
 FORKED = """
