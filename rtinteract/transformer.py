@@ -59,10 +59,11 @@ class InterMTransformer(nn.Module):
 
     def positions(self, columns: int) -> Tensor:
         """2D sine positions [S, N, D]; the table grows when a longer sequence than any before arrives."""
-        if columns > self._positions.shape[1]:
-            table = sine_positions(self.config.parts, 2 * columns, self.config.width)
-            self._positions = table.to(device=self._positions.device, dtype=self._positions.dtype)
-        return self._positions[:, :columns]
+        table = self._positions
+        if columns > table.shape[1]:
+            longer = sine_positions(self.config.parts, 2 * columns, self.config.width)
+            self._positions = table = longer.to(device=table.device, dtype=table.dtype)
+        return table[:, :columns]
 
     def modulate(self, condition: Tensor | None, batch: int = 1) -> Modulations:
         """Modulations of a condition [B, C]; a row of zeros, or None (then `batch` rows), means "no condition"."""
