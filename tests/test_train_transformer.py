@@ -10,7 +10,7 @@ from rtinteract.training.data import Augmentation
 from rtinteract.training.levels import folded
 from rtinteract.training.masks import IGNORED
 from rtinteract.training.shares import INTERACTION, RANDOM, STREAMING, Shares
-from rtinteract.training.state import load_state, save_stage
+from rtinteract.training.state import load_stage, load_state, save_stage
 from rtinteract.training.text import TextTraining, groups_of, load_text, train_text
 from rtinteract.training.trainer import LoopConfig
 from rtinteract.training.transformer import (
@@ -246,6 +246,21 @@ def test_a_model_may_be_the_mean_of_a_run_and_what_it_began_with(tmp_path, codec
     with pytest.raises(CheckpointError, match="same codec, sizes and words"):
         assemble(codec_file, third, tmp_path / "no.safetensors", mean_with=first)
     assert not (tmp_path / "no.safetensors").exists()
+
+
+def test_a_training_goes_on_from_a_model_file(tmp_path, codec_file, pairs):
+    first = train_transformer(CONFIG, codec_file, pairs, out=tmp_path / "a", steps=3, progress=False).file
+    model, was = tmp_path / "model.safetensors", load_transformer(first)
+    assemble(codec_file, first, model)
+    again = train_transformer(CONFIG, model, pairs, out=tmp_path / "b", steps=1, start=model, progress=False)
+    found, made = load_transformer(again.file), tmp_path / "again.safetensors"
+    assert found.tokenizer == was.tokenizer and found.codec == was.codec and found.card["codec"] == {"steps": 0}
+    known = TransformerStage(CONFIG, model, pairs, None, None, start=model).model["transformer"].condition.weight
+    assert torch.allclose(known, was.transformer.condition.weight, atol=1e-3) and known.dtype == torch.float32
+    assemble(model, again.file, made, mean_with=model)
+    assert load_model(made).card["mean_with"]["steps"] == 3
+    with pytest.raises(CheckpointError, match="stage 'evaluator', got a model"):
+        load_stage(made, "evaluator")
 
 
 def test_assembly_refuses_another_codec(tmp_path, codec_file, pairs):

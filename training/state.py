@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rtinteract.training.model_stages import stage_of
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from rtinteract.checkpoint import FORMAT
 from rtinteract.errors import CheckpointError
 
 STAGE_VERSION = 1
@@ -92,13 +94,18 @@ def save_stage(path: Path, kind: str, config: dict, modules: dict[str, dict[str,
 
 
 def load_stage(path: Path, kind: str) -> tuple[dict, dict[str, dict[str, torch.Tensor]]]:
-    """What `save_stage` wrote: its description and the tensors by prefix; CheckpointError if it is another kind of file."""
+    """What `save_stage` wrote: its description and the tensors by prefix; CheckpointError if it is another kind of file.
+
+    An assembled model is taken apart (`model_stages.stage_of`)."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{kind} file: expected a file at {path}, got none; train it first (rtinteract train {kind})")
     try:
         with safe_open(str(path), "pt") as file:
-            about = (file.metadata() or {}).get("rtinteract_stage")
+            metadata = file.metadata() or {}
+            if metadata.get("format") == FORMAT:
+                return stage_of(path, kind)
+            about = metadata.get("rtinteract_stage")
             tensors = {k: file.get_tensor(k) for k in file.keys()}
     except SafetensorError as error:
         raise CheckpointError(f"{kind} file {path}: expected a whole .safetensors file, got a damaged one ({error}); "

@@ -30,7 +30,7 @@ NEEDED_PAIRS = typer.Option(..., help=f"{_LAYOUTS}.")
 KIND = typer.Option("auto", help="Layout of that folder: interhuman, interx, pairs (motion files), composed; auto looks.")
 SMPLX = typer.Option(None, help="SMPLX_NEUTRAL.npz, or a folder of SMPL-X model files: the bodies of Inter-X.")
 CONFIG = typer.Option(None, help="JSON with values that replace the defaults, nested as --show-config prints them.")
-START = typer.Option(None, help="A codec.safetensors whose weights and statistics to begin with.")
+START = typer.Option(None, help="A codec.safetensors, or a whole model, whose weights and statistics to begin with.")
 MINUTES = typer.Option(None, help="Stop after so many minutes of training.")
 STEPS = typer.Option(None, min=1, help="Stop after so many steps.")
 THREADS = typer.Option(None, min=1, help="CPU threads.")
@@ -146,12 +146,13 @@ def text(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out:
 
 
 @train_app.command()
-def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `train codec`."),
+def transformer(codec: Path = typer.Option(..., help="codec.safetensors of `train codec`, or a whole model."),
                 pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX, out: Path = OUT,
                 held_out: Path = typer.Option(None, help="Folder of pairs to validate on; without it the val or test split of "
                                               "--pairs, where there is none a twentieth of it."),
                 text: Path = typer.Option(None, help="text.safetensors of `train text` to begin with."),
-                start: Path = typer.Option(None, help="A transformer.safetensors whose weights and words to begin with."),
+                start: Path = typer.Option(None, help="A transformer.safetensors, or a whole model, whose weights and words "
+                                            "to begin with."),
                 clip: Path = typer.Option(None, help="Folder of CLIP ViT-L/14@336px, for a configuration whose text.kind is "
                                           "clip, as the published recipes' is."),
                 recipe: str = PUBLISHED, config: Path = CONFIG,
@@ -215,7 +216,7 @@ def contact(pairs: list[Path] = typer.Option(..., help="Folder of composed pairs
 
 
 @train_app.command()
-def assemble(codec: Path = typer.Option(..., help="codec.safetensors."),
+def assemble(codec: Path = typer.Option(..., help="codec.safetensors, or a whole model for its codec."),
              transformer: Path = typer.Option(..., help="transformer.safetensors."),
              out: Path = typer.Option("model.safetensors", "--out", "-o", help="Where to write."),
              name: str = typer.Option("rtinteract-small", help="The model's name."),
