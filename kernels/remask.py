@@ -63,12 +63,16 @@ def philox(counter: tuple, key: tuple) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return c0, c1, c2, c3
 
 
-def token_streams_reference(seeds: Tensor, iterations: int, parts: int, columns: int) -> Tensor:
-    """Streams int64 [I, B, 2, S, N] of every token: Philox with counter (column, part, person, iteration), key the seed."""
+def token_streams_reference(seeds: Tensor, iterations: int, parts: int, columns: int, first: Tensor | None = None) -> Tensor:
+    """Streams int64 [I, B, 2, S, N] of every token: Philox with counter (column, part, person, iteration), key the seed.
+
+    Columns count from ``first`` int64 [B] (0 where None), as a window's do that has moved on."""
     device = seeds.device
     iteration = torch.arange(iterations, device=device).view(-1, 1, 1, 1, 1)
     person = torch.arange(2, device=device).view(-1, 1, 1)
     part, column = torch.arange(parts, device=device).view(-1, 1), torch.arange(columns, device=device)
+    if first is not None:
+        column = column + first.view(1, -1, 1, 1, 1)
     key = seeds.view(1, -1, 1, 1, 1)
     low, high, _, _ = philox((column, part, person, iteration), (key & _LOW32, _shift_right(key, 32)))
     return (high << 32) | low
@@ -197,11 +201,13 @@ def _remask_kernel(p_scores, p_count, p_mask, tokens, stride_scores, stride_mask
     tl.store(p_mask + i_sample * stride_mask + o_token, b_mask, mask=inside)
 
 
-def token_streams(seeds: Tensor, iterations: int, parts: int, columns: int) -> Tensor:
-    """Noise streams int64 [I, B, 2, S, N] from seeds int64 [B]. ValueError where they are not int64 [B]."""
-    if seeds.dim() != 1 or seeds.dtype != torch.int64:
-        raise ValueError(f"token_streams: expected seeds int64 [B], got {seeds.dtype} {tuple(seeds.shape)}")
-    return token_streams_reference(seeds, iterations, parts, columns)
+def token_streams(seeds: Tensor, iterations: int, parts: int, columns: int, first: Tensor | None = None) -> Tensor:
+    """Noise streams int64 [I, B, 2, S, N] from seeds int64 [B], of columns that count from ``first`` int64 [B] (0 where None).
+    ValueError where they are not int64 [B]."""
+    for name, given in (("seeds", seeds), ("first", seeds if first is None else first)):
+        if given.shape != (seeds.numel(),) or given.dtype != torch.int64:
+            raise ValueError(f"token_streams: expected {name} int64 [B], got {given.dtype} {tuple(given.shape)}")
+    return token_streams_reference(seeds, iterations, parts, columns, first)
 
 
 def _rows(x: Tensor | None) -> Tensor | None:

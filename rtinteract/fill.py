@@ -32,29 +32,30 @@ def bucket_of(batch: int) -> int:
 
 def fill_and_decode(pipeline: Pipeline, codes: Tensor, condition: Tensor | None, modulations, draw: Draw, seeds: Tensor, *,
                     placement: Tensor | None = None, last: int | None = None, begin: int = 0, person: int | None = None,
-                    frames: int | None = None, transformer=None, graphs: Graphs | None = None) -> tuple[Tensor, Tensor]:
+                    frames: int | None = None, transformer=None, graphs: Graphs | None = None,
+                    first: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`rtinteract.sampler.fill_masked` of codes [B, 2, S, N] without padding, then the image [B, P, 4 (N - begin), J, F] of the
     columns from ``begin`` on: of both people, or of one ``person`` (P = 1); with ``frames`` so many frames at its end.
 
-    ``condition`` [B, C] or None and its ``modulations`` as there; ``transformer`` stands in for the pipeline's. On a GPU that
-    `rtinteract.capture.asked_for` both are one graph for each bucket of batches, number of columns and `Draw`, kept in ``graphs``
-    (the pipeline's own if None); a row's answer does not depend on the rows beside it.
+    ``condition`` [B, C] or None, its ``modulations`` and ``first`` [B] or None as there; ``transformer`` stands in for the
+    pipeline's. On a GPU that `rtinteract.capture.asked_for` both are one graph for each bucket of batches, number of columns and
+    `Draw`, kept in ``graphs`` (the pipeline's own if None); a row's answer does not depend on the rows beside it.
     """
     transformer = pipeline.transformer if transformer is None else transformer
     guided = condition is not None and draw.guidance != 1
 
-    def run(codes, seeds, placement, condition, modulations):
+    def run(codes, seeds, placement, condition, first, modulations):
         filled = fill_masked(transformer, codes, condition, None, **draw._asdict(), seeds=seeds, placement=placement, last=last,
-                             modulations=modulations)
+                             modulations=modulations, first=first)
         seen = filled if person is None else filled[:, person:person + 1]
         image = pipeline.decode_image(seen[..., begin:].flatten(0, 1), frames)
         return filled, image.unflatten(0, seen.shape[:2])
 
     if graphs is None and not asked_for(codes.device):
-        return run(codes, seeds, placement, condition, modulations)
+        return run(codes, seeds, placement, condition, first, modulations)
     graphs = pipeline.graphs if graphs is None else graphs
     flat, rebuild = flattened(modulations)
-    given = (codes, seeds, placement, condition)
+    given = (codes, seeds, placement, condition, first)
     present = [x is not None for x in given]
 
     def step(*tensors):

@@ -56,11 +56,12 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
 def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor | None, *, iterations: int,
                 guidance: float, top_k: float, temperature: float, seeds: Tensor, noise: Tensor | None = None,
                 progress: Callable[[int, int], bool | None] | None = None, modulations=None,
-                placement: Tensor | None = None, last: int | None = None) -> Tensor:
+                placement: Tensor | None = None, last: int | None = None, first: Tensor | None = None) -> Tensor:
     """`sample_codes` for arguments already checked: no host synchronisation. `lengths` None says that nothing is padded.
 
     `modulations` (from `guidance_modulations`, same guidance) spare the condition's part of the transformer; `last` says that
-    all MASK stand in so many columns at the end, and spares the logits of the others.
+    all MASK stand in so many columns at the end, and spares the logits of the others. `first` [B] counts the columns before
+    each sample's first one: windows that moved on draw a column they share by the same noise.
 
     Where people alternate, each one's tokens have a schedule of their own, and the next one sees of them what was retained
     (InterMask appendix G).
@@ -83,7 +84,7 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
     run_lengths = lengths.repeat(2) if guided and lengths is not None else lengths
     apart = (0, 1) if person is None and config.modelling == "alternating" else (person,)
     turns = [_Turn.of(here, masked, who) for who in apart]
-    streams = None if noise is not None or temperature == 0 else ops.token_streams(seeds, iterations, parts, columns)
+    streams = None if noise is not None or temperature == 0 else ops.token_streams(seeds, iterations, parts, columns, first)
     count = ops.candidates(top_k, config.codes)
     shares = masked_shares(iterations)
     for i in range(iterations):

@@ -169,7 +169,6 @@ class ReactionStream:
         self._next: Poses | None = None
         self._missing = 0
         self._heard = 0
-        self._hops = 0
         self._offsets = self._body
         self._actor_offsets: torch.Tensor | None = None
         self.hop_seconds: deque[float] = deque(maxlen=4096)
@@ -220,7 +219,6 @@ class ReactionStream:
 
     def _planned(self, course: Course, next_poses: Poses, foreseen: Foreseen, began: float) -> Plan:
         """The plan of a hop that began at ``began``: where the reactor goes, and their poses until the next hop."""
-        self._hops += 1
         self._next = next_poses
         self._plan = Plan(self._heard, time.perf_counter() - began, course, foreseen)
         self.hop_seconds.append(self._plan.seconds)
@@ -347,5 +345,8 @@ def _fill(streams: list[ReactionStream], codes: torch.Tensor, placement: torch.T
     return fill_and_decode(
         one.pipeline, codes, None if one.condition is None else torch.cat([s.condition for s in streams]), told[0],
         Draw(config.iterations, config.guidance, config.top_k, config.temperature),
-        torch.cat([sample_seeds(s.config.seed * 1_000_003 + s._hops, 1, one.device) for s in streams]),
-        placement=placement, last=last, begin=begin, person=1, frames=frames, transformer=steady)
+        torch.cat([sample_seeds(s.config.seed, 1, one.device) for s in streams]), placement=placement, last=last, begin=begin,
+        person=1, frames=frames, transformer=steady,
+        # A hop draws the columns it shares with the hop before by the same noise, so that it seldom changes its mind.
+        first=torch.tensor([(s._heard + config.horizon) // one.pipeline.stride - codes.shape[-1] for s in streams],
+                           device=one.device))

@@ -50,6 +50,9 @@ def test_noise_of_a_token_is_its_own():
     seeds = ops.sample_seeds(3, 4)
     wide, narrow = ops.token_streams(seeds, 4, 5, 9), ops.token_streams(seeds[2:3], 2, 5, 4)
     assert torch.equal(wide[:2, 2:3, :, :, :4], narrow)
+    moved = ops.token_streams(seeds, 4, 5, 6, torch.tensor([3, 0, 1, 2]))
+    for row, by in enumerate((3, 0, 1, 2)):
+        assert torch.equal(moved[:, row], wide[:, row, ..., by:by + 6])
 
 
 def test_draw_follows_the_filtered_softmax():
@@ -93,6 +96,7 @@ def test_candidates():
     lambda: ops.remask(torch.zeros(4), torch.tensor([1])),
     lambda: ops.draw(torch.zeros(2, 4), torch.zeros(2, 5), 2.0, count=2, temperature=1.0),
     lambda: ops.token_streams(torch.zeros(3), 1, 5, 4),
+    lambda: ops.token_streams(torch.zeros(3, dtype=torch.int64), 1, 5, 4, torch.zeros(2, dtype=torch.int64)),
 ])
 def test_bad_arguments(call):
     with pytest.raises(ValueError, match="expected"):

@@ -54,6 +54,20 @@ def test_what_is_shown_does_not_pop_between_plans(model):
     assert steps[seam].max() < 2 * np.percentile(steps[inside], 95) + 0.01
 
 
+def test_a_hop_seldom_changes_its_mind(model):
+    """What both foresee of the same frames is nearer than what streams of two seeds foresee."""
+    actor = walker(5.0)
+    one, other = (model.stream(seed=seed, blend=0, feet=False).push(actor) for seed in (1, 2))
+
+    def apart(early, late, frames):
+        a, b = early.reactor[frames:], late.reactor[:16 - frames]
+        return np.linalg.norm(a.positions - a.positions[:, :1] - b.positions + b.positions[:, :1], axis=-1).mean()
+
+    between = np.mean([apart(a, b, 4) for a, b in zip(one[12:], one[13:], strict=False)])
+    across = np.mean([apart(a, b, 4) for a, b in zip(one[12:], other[13:], strict=False)])
+    assert between < 0.7 * across
+
+
 def test_bones_and_memory_do_not_drift(model):
     stream = model.stream(iterations=1, window=16, horizon=8)
     actor = walker(20.0, speed=0.4)
