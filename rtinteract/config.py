@@ -206,7 +206,8 @@ class TextConfig:
 class ModelConfig:
     """Everything a checkpoint says of itself: representation, frame rate, skeleton, and the three parts.
 
-    ``precision`` is what a file keeps the weights in: "float32", "float16", "bfloat16" or "int8".
+    ``precision`` is what a file keeps the weights in: "float32", "float16", "bfloat16" or "int8". ``choice_temperature`` is what
+    its tokens are best retained with (`rtinteract.sampler.sample_codes`), 0 for the published models.
     """
 
     representation: str = "interhuman"
@@ -218,9 +219,11 @@ class ModelConfig:
     window: int = 64
     name: str = "unnamed"
     precision: str = "float32"
+    choice_temperature: float = 0.0
 
     def __post_init__(self):
         c, t = self.codec, self.transformer
+        _check(self.choice_temperature >= 0, "choice_temperature", "0 or more", self.choice_temperature)
         _check(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self.precision)
         _check(c.people == 1, "codec.people", "1: a model takes each person's tokens apart", c.people)
         _check(c.codes == t.codes, "transformer.codes", f"the codec's {c.codes}", t.codes)

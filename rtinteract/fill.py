@@ -23,6 +23,7 @@ class Draw(NamedTuple):
     guidance: float
     top_k: float
     temperature: float
+    choice_temperature: float = 0.0
 
 
 def bucket_of(batch: int) -> int:

@@ -139,13 +139,14 @@ class Model:
 
     def react(self, actor: Motion | Sequence[Motion], text: str | Sequence[str] | None = None, *, iterations: int = 12,
               guidance: float = 2.0, temperature: float = 1.0, top_k: float = 0.1, seed: int = 0, feet: bool = True,
-              contact: bool = False, start: Motion | Sequence[Motion] | None = None, progress: Progress | None = None):
+              contact: bool = False, start: Motion | Sequence[Motion] | None = None, progress: Progress | None = None,
+              choice_temperature: float | None = None):
         """The other person's motion for an actor's, in the actor's world; SMPL-22 at 30 Hz, as long as the actor's clip.
 
         A list of actors (and of texts) is sampled as one batch and gives a list. ``start`` is how the other person
         begins, one for all or one an actor: its frames are kept. ``contact`` closes the last centimetres where hands are about
         to meet (`rtinteract.contact`), ``feet`` holds planted feet still. ``progress(done, total)`` is called each iteration;
-        answering False raises Cancelled.
+        answering False raises Cancelled. ``choice_temperature`` (None: the model's own) is `rtinteract.sampler.sample_codes`'.
         """
         actors = [actor] if isinstance(actor, Motion) else list(actor)
         if not actors:
@@ -164,16 +165,18 @@ class Model:
                 scene.source[1] = begin.repeated_last(len(known) - len(begin))
                 scene.keep[1, :len(begin)] = True
             scenes.append(scene)
-        roll_out(self.pipeline, scenes, Sampling(iterations, guidance, top_k, temperature, seed, feet, contact, progress))
+        roll_out(self.pipeline, scenes, Sampling(iterations, guidance, top_k, temperature, seed, feet, contact, progress,
+                                                 choice_temperature))
         made = [s.made[1].motion(s.offsets[1]) for s in scenes]
         return made[0] if isinstance(actor, Motion) else made
 
     def generate(self, texts: str | Sequence[str], seconds: float | Sequence[float] = 4.0, *, iterations: int = 12,
                  guidance: float = 2.0, temperature: float = 1.0, top_k: float = 0.1, seed: int = 0, feet: bool = True,
-                 contact: bool = False, progress: Progress | None = None) -> list[tuple[Motion, Motion]]:
+                 contact: bool = False, progress: Progress | None = None,
+                 choice_temperature: float | None = None) -> list[tuple[Motion, Motion]]:
         """Pairs from sentences, one a text, each of its own length in seconds, sampled as one batch.
 
-        ``contact`` as in `react`: the second person's hands go to the first one's.
+        ``contact`` as in `react`: the second person's hands go to the first one's; ``choice_temperature`` as there.
         """
         prompts = [texts] if isinstance(texts, str) else list(texts)
         if not prompts:
@@ -186,12 +189,13 @@ class Model:
                 raise ConfigError(f"generate: expected 0.1 to 600 seconds, got {value}")
         scenes = [Scene(round(s * MODEL_FPS), [None, None], self._keep(round(s * MODEL_FPS)), c)
                   for s, c in zip(durations, self._conditions(prompts, len(prompts)), strict=True)]
-        roll_out(self.pipeline, scenes, Sampling(iterations, guidance, top_k, temperature, seed, feet, contact, progress))
+        roll_out(self.pipeline, scenes, Sampling(iterations, guidance, top_k, temperature, seed, feet, contact, progress,
+                                                 choice_temperature))
         return [tuple(s.made[p].motion(s.offsets[p]) for p in range(2)) for s in scenes]
 
     def inpaint(self, pair: tuple[Motion, Motion], mask, text: str | None = None, *, iterations: int = 12,
                 guidance: float = 2.0, temperature: float = 1.0, top_k: float = 0.1, seed: int = 0, feet: bool = True,
-                progress: Progress | None = None) -> tuple[Motion, Motion]:
+                progress: Progress | None = None, choice_temperature: float | None = None) -> tuple[Motion, Motion]:
         """Fill the masked part of a pair and keep the rest exactly.
 
         ``mask`` is boolean, True where to fill: [2] persons, [2, T] frames at 30 Hz, or [2, T, 22] joints of SMPL-22.
@@ -205,7 +209,8 @@ class Model:
             raise MotionError(f"inpaint: expected a mask [2], [2, {frames}] or [2, {frames}, 22], got {list(fill.shape)}")
         fill = fill.reshape(*fill.shape, *([1] * (3 - fill.ndim))).expand(2, frames, 22)
         scene = Scene(frames, list(known), ~fill, self._conditions(text, 1)[0], offsets=list(bodies))
-        roll_out(self.pipeline, [scene], Sampling(iterations, guidance, top_k, temperature, seed, feet, progress=progress))
+        roll_out(self.pipeline, [scene], Sampling(iterations, guidance, top_k, temperature, seed, feet, progress=progress,
+                                                   choice_temperature=choice_temperature))
         return tuple(scene.made[p].motion(scene.offsets[p]) for p in range(2))
 
     def stream(self, text: str | None = None, *, start: Motion | None = None, **settings) -> ReactionStream:

@@ -30,7 +30,8 @@ def overlap_of(window: int) -> int:
 @dataclass(frozen=True)
 class Sampling:
     """How the masked tokens are filled (InterMask section 3.3); ``feet`` holds planted feet still afterwards,
-    ``contact`` brings the second person's hands to where the two are about to touch."""
+    ``contact`` brings the second person's hands to where the two are about to touch. A ``choice_temperature`` of None is the
+    model's own."""
 
     iterations: int = 12
     guidance: float = 2.0
@@ -40,6 +41,12 @@ class Sampling:
     feet: bool = True
     contact: bool = False
     progress: Callable[[int, int], object] | None = None
+    choice_temperature: float | None = None
+
+    def draw(self, own: float) -> Draw:
+        """As `fill_and_decode` takes it, for a model whose choice temperature is ``own``."""
+        choice = own if self.choice_temperature is None else self.choice_temperature
+        return Draw(self.iterations, self.guidance, self.top_k, self.temperature, choice)
 
 
 @dataclass(eq=False)
@@ -244,7 +251,7 @@ def _stage(sampling: Sampling, turn: int, rounds: int):
 def _fill(pipeline: Pipeline, windows: list[_WindowOf], codes: torch.Tensor, condition: torch.Tensor | None,
           lengths: torch.Tensor, placement: torch.Tensor | None, sampling: Sampling, progress) -> None:
     """Fill and decode codes [B, 2, S, N] of windows, at once where they are of one length and nobody looks on."""
-    draw = Draw(sampling.iterations, sampling.guidance, sampling.top_k, sampling.temperature)
+    draw = sampling.draw(pipeline.parts.config.choice_temperature)
     seeds = [w.seed for w in windows]
     if progress is None and all(w.columns == codes.shape[-1] for w in windows):
         check_options(**draw._asdict())

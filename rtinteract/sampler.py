@@ -24,7 +24,7 @@ def masked_shares(iterations: int) -> list[float]:
 def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor, iterations: int = 12,
                  guidance: float = 2.0, top_k: float = 0.1, temperature: float = 1.0, seed: int | Sequence[int] | Tensor = 0,
                  noise: Tensor | None = None, progress: Callable[[int, int], bool | None] | None = None,
-                 placement: Tensor | None = None) -> Tensor:
+                 placement: Tensor | None = None, choice_temperature: float = 0.0) -> Tensor:
     """Fill every MASK of `codes` int64 [B, 2, S, N]; all other positions are kept. Returns int64 [B, 2, S, N].
 
     Positions past `lengths` [B] (columns) are ignored and come back as -1. Each sample's schedule counts its own masked
@@ -35,11 +35,15 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     code. Two people who are both masked everywhere have equal logits, so temperature 0 makes them equal. `seed` is an
     int (sample b uses a hash of (seed, b)) or B ints, one a sample; `noise` [I, B, 2, S, N, K] replaces the noise.
 
+    `choice_temperature` above 0 retains tokens by chance too, as MaskGIT does (Chang et al. 2022): to the logarithm of their scores
+    comes Gumbel noise of so much times the share still masked. By the scores alone (0, as published) what is common is retained
+    first, and what is rare, as beginning to walk, is drawn again until it is common. It needs noise from seeds.
+
     `placement` [B, 2, N, WIDTH] goes to a transformer of own frames. `progress(done, iterations)` is called after each
     iteration; answering False raises Cancelled. RtInteractError where an argument does not fit.
     """
     lengths = _check_tokens(transformer, codes, condition, lengths)
-    check_options(iterations, guidance, top_k, temperature)
+    check_options(iterations, guidance, top_k, temperature, choice_temperature)
     expected = (iterations, *codes.shape, transformer.config.codes)
     if noise is not None and tuple(noise.shape) != expected:
         raise RtInteractError(f"noise: expected [I, B, 2, S, N, K] = {list(expected)}, got {list(noise.shape)}")
@@ -47,7 +51,7 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     padded = bool((lengths < codes.shape[-1]).any())
     filled = fill_masked(transformer, codes, condition, lengths if padded else None, iterations=iterations, guidance=guidance,
                          top_k=top_k, temperature=temperature, seeds=seeds, noise=noise, progress=progress,
-                         placement=placement)
+                         placement=placement, choice_temperature=choice_temperature)
     past = torch.arange(codes.shape[-1], device=codes.device) >= lengths[:, None, None, None]
     return filled.masked_fill(past, OUTSIDE)
 
@@ -56,7 +60,8 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
 def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: Tensor | None, *, iterations: int,
                 guidance: float, top_k: float, temperature: float, seeds: Tensor, noise: Tensor | None = None,
                 progress: Callable[[int, int], bool | None] | None = None, modulations=None,
-                placement: Tensor | None = None, last: int | None = None, first: Tensor | None = None) -> Tensor:
+                placement: Tensor | None = None, last: int | None = None, first: Tensor | None = None,
+                choice_temperature: float = 0.0) -> Tensor:
     """`sample_codes` for arguments already checked: no host synchronisation. `lengths` None says that nothing is padded.
 
     `modulations` (from `guidance_modulations`, same guidance) spare the condition's part of the transformer; `last` says that
@@ -91,10 +96,12 @@ def fill_masked(transformer, codes: Tensor, condition: Tensor | None, lengths: T
         for turn in turns:
             logits = transformer(codes.repeat(2, 1, 1, 1) if guided else codes, None, run_lengths, modulations=modulations,
                                  placement=placement, last=last, **({} if turn.person is None else {"person": turn.person}))
+            own = None if streams is None else streams[i][:, turn.people, :, tail]
             scores = _drawn(logits, turn.masked, turn.here, guided, scale=guidance, count=count, temperature=temperature,
-                            streams=None if streams is None else streams[i][:, turn.people, :, tail],
-                            noise=None if noise is None else noise[i][:, turn.people, :, tail])
+                            streams=own, noise=None if noise is None else noise[i][:, turn.people, :, tail])
             if i + 1 < iterations:
+                if choice_temperature and own is not None:
+                    scores = _by_chance(scores, own, config.codes, choice_temperature * shares[i + 1])
                 turn.remask(scores, shares[i + 1], config.mask_id)
         if progress is not None and progress(i + 1, iterations) is False:
             raise Cancelled(f"sampling stopped by the progress callback after iteration {i + 1} of {iterations}")
@@ -142,6 +149,13 @@ def _drawn(logits: Tensor, masked: Tensor, here: Tensor, guided: bool, *, stream
     return torch.where(masked, score, scores)
 
 
+def _by_chance(scores: Tensor, streams: Tensor, codes: int, spread: float) -> Tensor:
+    """The logarithms of the scores of what was drawn, with Gumbel noise of that spread: a token's stream gives it to one code
+    more than there are."""
+    noise = ops.gumbel_reference(streams, torch.full((1,), codes, device=streams.device))[..., 0]
+    return torch.where(scores == KEPT_SCORE, scores, scores.log() + spread * noise)
+
+
 def _only_person(masked: Tensor) -> int | None:
     """The one person of masked [B, 2, S, N] who has anything to fill in, if only one has."""
     filled = masked.transpose(0, 1).flatten(1).any(1).tolist()
@@ -180,7 +194,7 @@ def seeds_of(seed, batch: int, device) -> Tensor:
     return torch.tensor(wrapped, dtype=torch.int64, device=device)
 
 
-def check_options(iterations, guidance, top_k, temperature) -> None:
+def check_options(iterations, guidance, top_k, temperature, choice_temperature=0.0) -> None:
     """RtInteractError for sampling options out of range."""
     if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
         raise RtInteractError(f"iterations: expected an integer of at least 1, got {iterations!r}")
@@ -188,8 +202,9 @@ def check_options(iterations, guidance, top_k, temperature) -> None:
         raise RtInteractError(f"guidance: expected a finite number (1 = off, 2 = the published value), got {guidance!r}")
     if not 0 < top_k <= 1:
         raise RtInteractError(f"top_k: expected a share of the codes in (0, 1], got {top_k!r}; 1 keeps them all")
-    if not (temperature >= 0 and math.isfinite(temperature)):
-        raise RtInteractError(f"temperature: expected a finite number of at least 0, got {temperature!r}")
+    for name, value in (("temperature", temperature), ("choice_temperature", choice_temperature)):
+        if not (value >= 0 and math.isfinite(value)):
+            raise RtInteractError(f"{name}: expected a finite number of at least 0, got {value!r}")
 
 
 def _check_tokens(transformer, codes: Tensor, condition: Tensor | None, lengths) -> Tensor:

@@ -43,7 +43,8 @@ class StreamConfig:
     ``blend`` is how long a new plan takes over from the old one; ``feet`` holds planted feet still,
     ``contact`` brings the reactor's hands to where the two are about to touch, and the model goes on from there; a hop in which
     they are near each other then takes about a fifth longer. Guidance runs the
-    transformer on a doubled batch, a hop takes about a fifth longer; what it is worth in a stream is not settled.
+    transformer on a doubled batch, a hop takes about a fifth longer; what it is worth in a stream is not settled. A
+    ``choice_temperature`` of None is the model's own.
     """
 
     window: int = 40
@@ -53,6 +54,7 @@ class StreamConfig:
     guidance: float = 1.0
     temperature: float = 1.0
     top_k: float = 0.1
+    choice_temperature: float | None = None
     blend: int = 10
     feet: bool = True
     contact: bool = False
@@ -133,7 +135,10 @@ class ReactionStream:
             raise ConfigError(f"stream: representation {pipeline.representation.name!r} needs the next frame for each row, so it "
                               "cannot end at now; use a model of the 'hybrid' representation, or react() on whole clips")
         self.config = config
-        check_options(config.iterations, config.guidance, config.top_k, config.temperature)
+        choice = config.choice_temperature
+        choice = pipeline.parts.config.choice_temperature if choice is None else choice
+        self.draw = Draw(config.iterations, config.guidance, config.top_k, config.temperature, choice)
+        check_options(**self.draw._asdict())
         self.tell(condition)
         self.stand(reactor)
 
@@ -344,9 +349,8 @@ def _fill(streams: list[ReactionStream], codes: torch.Tensor, placement: torch.T
         told = [together(told) if steady is None else torch.stack(told, 2).flatten(1, 2)]
     return fill_and_decode(
         one.pipeline, codes, None if one.condition is None else torch.cat([s.condition for s in streams]), told[0],
-        Draw(config.iterations, config.guidance, config.top_k, config.temperature),
-        torch.cat([sample_seeds(s.config.seed, 1, one.device) for s in streams]), placement=placement, last=last, begin=begin,
-        person=1, frames=frames, transformer=steady,
+        one.draw, torch.cat([sample_seeds(s.config.seed, 1, one.device) for s in streams]), placement=placement, last=last,
+        begin=begin, person=1, frames=frames, transformer=steady,
         # A hop draws the columns it shares with the hop before by the same noise, so that it seldom changes its mind.
         first=torch.tensor([(s._heard + config.horizon) // one.pipeline.stride - codes.shape[-1] for s in streams],
                            device=one.device))

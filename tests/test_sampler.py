@@ -152,7 +152,8 @@ def test_inner_function_takes_prepared_modulations(tiny):
 @pytest.mark.parametrize("change, message", [
     ({"iterations": 0}, "iterations: expected"), ({"iterations": 2.5}, "iterations: expected"),
     ({"top_k": 0.0}, "top_k: expected"), ({"top_k": 1.5}, "top_k: expected"), ({"top_k": math.nan}, "top_k: expected"),
-    ({"temperature": -1.0}, "temperature: expected"), ({"temperature": math.inf}, "temperature: expected"),
+    ({"choice_temperature": -1.0}, "choice_temperature: expected"), ({"temperature": -1.0}, "temperature: expected"),
+    ({"temperature": math.inf}, "temperature: expected"),
     ({"guidance": math.nan}, "guidance: expected"), ({"seed": 0.5}, "seed: expected"), ({"seed": [1]}, "seed: expected one int"),
     ({"seed": "ab"}, "seed: expected"), ({"lengths": [4, 5]}, r"lengths: expected columns in \[1, 4\]"),
     ({"lengths": [0, 4]}, "lengths: expected columns"), ({"lengths": [4]}, "lengths: expected 2 integers"),
@@ -181,3 +182,34 @@ def test_asking_for_the_last_columns_alone_gives_the_same_codes(tiny):
     whole, tail = (fill_masked(tiny, codes, condition(2), None, last=last, **options) for last in (None, 3))
     assert torch.equal(whole, tail) and torch.equal(codes, given)
     assert torch.equal(whole[..., :6], codes[..., :6]) and int(whole.max()) < MASK
+
+
+def test_a_choice_temperature_retains_rare_tokens_too(tiny):
+    """By the scores alone the common is retained first, and what is drawn again until then becomes common."""
+    class Common:
+        """Nine times of ten one code, whatever the others are."""
+
+        config, training = tiny.config, False
+
+        def modulate(self, condition, batch=1):
+            return None
+
+        def __call__(self, codes, *_, **__):
+            logits = torch.full((*codes.shape, 64), -30.0)
+            logits[..., 0], logits[..., 1] = math.log(0.9), math.log(0.1)
+            return logits
+
+    def rare(choice):
+        made = sample_codes(Common(), start(8, 16), None, [16] * 8, iterations=10, top_k=1.0, choice_temperature=choice)
+        return float((made == 1).float().mean())
+
+    assert rare(0.0) < 0.02 and abs(rare(20.0) - 0.1) < 0.03
+
+
+def test_a_choice_temperature_is_as_repeatable_as_the_draw(tiny):
+    options = dict(iterations=4, guidance=1.0, seed=[5, 6])
+    one, same, none = (sample_codes(tiny, start(2, 6), condition(2), [6, 6], choice_temperature=t, **options)
+                       for t in (3.0, 3.0, 0.0))
+    assert torch.equal(one, same) and not torch.equal(one, none)
+    alone = sample_codes(tiny, start(1, 6), condition(2)[1:], [6], iterations=4, guidance=1.0, seed=[6], choice_temperature=3.0)
+    assert torch.equal(one[1:], alone)
