@@ -35,7 +35,7 @@ def sample_codes(transformer, codes: Tensor, condition: Tensor | None, lengths: 
     code. Two people who are both masked everywhere have equal logits, so temperature 0 makes them equal. `seed` is an
     int (sample b uses a hash of (seed, b)) or B ints, one a sample; `noise` [I, B, 2, S, N, K] replaces the noise.
 
-    `choice_temperature` above 0 retains tokens by chance too, as MaskGIT does (Chang et al. 2022): to the logarithm of their scores
+    `choice_temperature` above 0 retains tokens by chance too, as MaskGIT does (Chang et al. 2022): to the logarithm of scores
     comes Gumbel noise of so much times the share still masked. By the scores alone (0, as published) what is common is retained
     first, and what is rare, as beginning to walk, is drawn again until it is common. It needs noise from seeds.
 
