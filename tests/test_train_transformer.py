@@ -257,8 +257,8 @@ def test_a_training_goes_on_from_a_model_file(tmp_path, codec_file, pairs):
     assert found.tokenizer == was.tokenizer and found.codec == was.codec and found.card["codec"] == {"steps": 0}
     known = TransformerStage(CONFIG, model, pairs, None, None, start=model).model["transformer"].condition.weight
     assert torch.allclose(known, was.transformer.condition.weight, atol=1e-3) and known.dtype == torch.float32
-    assemble(model, again.file, made, mean_with=model)
-    assert load_model(made).card["mean_with"]["steps"] == 3
+    assemble(model, again.file, made, mean_with=model, choice_temperature=1.5)
+    assert load_model(made).card["mean_with"]["steps"] == 3 and load_model(made).config.choice_temperature == 1.5
     with pytest.raises(CheckpointError, match="stage 'evaluator', got a model"):
         load_stage(made, "evaluator")
 

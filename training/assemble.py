@@ -18,12 +18,14 @@ from rtinteract.motion import write_motion
 
 
 def assemble(codec_file: Path, transformer_file: Path, out: Path, *, name: str = "rtinteract-small", window: int = 64,
-             half: bool = True, card: dict | None = None, mean_with: Path | None = None) -> ModelParts:
+             half: bool = True, card: dict | None = None, mean_with: Path | None = None,
+             choice_temperature: float = 0.0) -> ModelParts:
     """Write ``out``, one model of codec, transformer, text encoder and tokenizer; ``half`` stores the weights as float16.
 
     ``card`` adds to the stages' own cards. ``mean_with`` is a transformer that one of the two runs began with: the mean of both
-    one's weights often does what either does better (Wortsman et al. 2022). CheckpointError if the transformer was trained on
-    another codec, or the two differ in form.
+    one's weights often does what either does better (Wortsman et al. 2022). ``choice_temperature`` is what the model samples with
+    unless told otherwise (`rtinteract.sampler.sample_codes`). CheckpointError if the transformer was trained on another codec, or
+    the two differ in form.
     """
     codec, normalizer, representation, codec_card = load_codec(codec_file)
     trained = load_transformer(transformer_file)
@@ -33,7 +35,7 @@ def assemble(codec_file: Path, transformer_file: Path, out: Path, *, name: str =
         raise CheckpointError(f"{transformer_file}: expected a transformer of the codec in {codec_file}, got one of another "
                               "configuration or representation; give the codec file it was trained with")
     config = ModelConfig(representation=representation, codec=codec.config, transformer=trained.transformer.config,
-                         text=trained.text_config, window=window, name=name)
+                         text=trained.text_config, window=window, name=name, choice_temperature=choice_temperature)
     about = {"codec": codec_card, "transformer": {k: v for k, v in trained.card.items() if k != "codec"}, **(card or {})}
     parts = ModelParts(config, codec, normalizer, trained.transformer, trained.text, trained.tokenizer, about)
     save_model(out, parts, dtype=torch.float16 if half else None)

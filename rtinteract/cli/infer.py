@@ -40,6 +40,7 @@ GUIDANCE = typer.Option(2.0, help="How strongly the text steers; 1 is not at all
 CONTACT = typer.Option(False, "--contact/--no-contact", help="Bring the second person's hands to where the two are about to "
                        "touch.")
 TEMPERATURE = typer.Option(1.0, help="Below 1: safer; above: more varied; 0: always the likeliest.")
+CHOICE = typer.Option(None, min=0.0, help="How much by chance tokens are retained between rounds; without it the model's own.")
 
 
 def _bar(label: str):
@@ -57,8 +58,8 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
                                        "they are."),
           out: list[Path] = OUT, text: str = TEXT, model: Path = MODEL, device: str = DEVICE, skeleton: Path = SKELETON,
           units: str = UNITS, joint_map: Path = JOINT_MAP, seed: int = SEED, iterations: int = ITERATIONS,
-          guidance: float = GUIDANCE, temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK,
-          contact: bool = CONTACT) -> None:
+          guidance: float = GUIDANCE, temperature: float = TEMPERATURE, choice_temperature: float = CHOICE, clip: Path = CLIP,
+          bank: Path = BANK, contact: bool = CONTACT) -> None:
     """One person's clip in, the other person's reaction out.
 
     Both people are written, in the actor's own place in the world, at 30 frames a second.
@@ -72,7 +73,7 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
     loaded = load(model, device=device, clip=clip, bank=bank)
     began = time.perf_counter()
     reactor = loaded.react(motion, text, iterations=iterations, guidance=guidance, temperature=temperature, seed=seed,
-                           contact=contact, progress=_bar("filling"))
+                           choice_temperature=choice_temperature, contact=contact, progress=_bar("filling"))
     typer.echo(f"reaction: {len(reactor)} frames ({reactor.seconds:.1f} s) in {time.perf_counter() - began:.2f} s")
     write_all(outputs, (motion, reactor))
 
@@ -80,7 +81,8 @@ def react(actor: Path = typer.Argument(..., help="The actor: .bvh, .amc, .npz or
 def generate(texts: list[str] = typer.Argument(None, help="One sentence a pair."),
              out: list[Path] = OUT, seconds: float = typer.Option(4.0, help="Length of each clip."), model: Path = MODEL,
              device: str = DEVICE, seed: int = SEED, iterations: int = ITERATIONS, guidance: float = GUIDANCE,
-             temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK, contact: bool = CONTACT,
+             temperature: float = TEMPERATURE, choice_temperature: float = CHOICE, clip: Path = CLIP, bank: Path = BANK,
+             contact: bool = CONTACT,
              prompts: Path = typer.Option(None, "--texts", help="File with one sentence a line instead; --out is then a folder."),
              batch: int = typer.Option(32, min=1, help="Pairs of --texts that are sampled at once."),
              form: str = typer.Option("npz", "--format", help="With --texts: npz, bvh or glb.")) -> None:
@@ -92,7 +94,8 @@ def generate(texts: list[str] = typer.Argument(None, help="One sentence a pair."
 
     Many, on two GPUs: torchrun --nproc-per-node 2 --no-python rtinteract generate --texts prompts.txt --out made
     """
-    options = {"iterations": iterations, "guidance": guidance, "temperature": temperature, "contact": contact}
+    options = {"iterations": iterations, "guidance": guidance, "temperature": temperature, "contact": contact,
+               "choice_temperature": choice_temperature}
     if (prompts is None) == (not texts):
         raise ConfigError(f"generate: expected sentences or --texts FILE, got {'both' if texts else 'neither'}")
     check_model(model)

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from rtinteract.cli.files import JOINT_MAP, SKELETON, UNITS, check_model, check_outputs, read_actor, write_all
-from rtinteract.cli.infer import BANK, CLIP, CONTACT, DEVICE, MODEL, OUT, SEED, TEMPERATURE, TEXT
+from rtinteract.cli.infer import BANK, CHOICE, CLIP, CONTACT, DEVICE, MODEL, OUT, SEED, TEMPERATURE, TEXT
 from rtinteract.errors import MotionError
 from rtinteract.model import Model, load
 from rtinteract.motion import MODEL_FPS, Motion
@@ -55,7 +55,8 @@ def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at i
            joint_map: Path = JOINT_MAP, seed: int = SEED,
            iterations: int = typer.Option(StreamConfig.iterations, help="Rounds a hop."),
            guidance: float = typer.Option(StreamConfig.guidance, help="How strongly the text steers; above 1 it costs time."),
-           temperature: float = TEMPERATURE, clip: Path = CLIP, bank: Path = BANK, contact: bool = CONTACT,
+           temperature: float = TEMPERATURE, choice_temperature: float = CHOICE, clip: Path = CLIP, bank: Path = BANK,
+           contact: bool = CONTACT,
            window: int = typer.Option(StreamConfig.window, help="Frames of the past that are seen."),
            horizon: int = typer.Option(StreamConfig.horizon, help="Frames a plan reaches past now."),
            hop: int = typer.Option(StreamConfig.hop, help="Frames between two plans (30 a second)."),
@@ -72,7 +73,8 @@ def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at i
     motion = read_actor(actor, skeleton, units, joint_map)
     loaded = load(model, device=device, clip=clip, bank=bank)
     pair, _, report = perform(loaded, motion, text=text, real_time=not fast, seed=seed, iterations=iterations, guidance=guidance,
-                              temperature=temperature, contact=contact, window=window, horizon=horizon, hop=hop)
+                              temperature=temperature, choice_temperature=choice_temperature, contact=contact, window=window,
+                              horizon=horizon, hop=hop)
     for name, value in report.items():
         typer.echo(f"{name:18} {value}")
     write_all(out or [], pair)

@@ -224,6 +224,8 @@ def assemble(codec: Path = typer.Option(..., help="codec.safetensors, or a whole
              card: Path = typer.Option(None, help="JSON to add to the model card: data, licence, metrics."),
              mean_with: Path = typer.Option(None, help="A transformer.safetensors that --transformer's run began with, or the "
                                             "other way about: the model takes the mean of both one's weights."),
+             choice_temperature: float = typer.Option(0.0, min=0.0, help="How much by chance the model retains tokens while it "
+                                                      "samples: 0 as published; the shipped model has 2."),
              half: bool = typer.Option(True, help="Store the weights as float16.")) -> None:
     """Put the trained stages into one model.safetensors.
 
@@ -233,7 +235,7 @@ def assemble(codec: Path = typer.Option(..., help="codec.safetensors, or a whole
     check_folder(out)
     about = json_of(card) if card else None
     _training("assemble").assemble(codec, transformer, out, name=name, window=window, half=half, card=about,
-                                    mean_with=mean_with)
+                                    mean_with=mean_with, choice_temperature=choice_temperature)
     typer.echo(f"wrote {out} ({os.path.getsize(out) / 2**20:.1f} MiB)")
 
 
