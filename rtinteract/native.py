@@ -1,9 +1,10 @@
-"""The transformer as one C++ call a pass, for CPUs with AVX-512 VNNI and BF16 (csrc/cpu).
+"""The transformer as one C++ call a pass (csrc/cpu): in int8 or bfloat16 for CPUs with AVX-512 VNNI and BF16, in float32 for
+others with AVX2.
 
 Layer by layer, a CPU spends half of a pass outside the products: norms, roundings and sums of [tokens, D] that pass through
 memory a dozen times a block. The C++ pass takes a few dozen rows at a time through as many layers as it can. Its numbers are
 those of the module it stands in for: products of int8 rows summed in int32, or of bfloat16 ones in float32, and attention in
-bfloat16.
+bfloat16; or float32 throughout.
 """
 
 from __future__ import annotations
@@ -22,20 +23,33 @@ except ImportError:
     # The package is pure Python where it was installed without a compiler, or on another kind of processor.
     _cpu = None
 
-FEATURES = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx512_bf16")
+NARROW_FEATURES = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_vnni", "avx512_bf16")
+FLOAT32_FEATURES = ("avx2", "fma3")
 _GROUP = 16
 
 
-def why_not(device: torch.device, config) -> str | None:
-    """Why the pass of a `TransformerConfig` does not run in C++ there; None where it does."""
+def lacking(dtype: torch.dtype) -> str | None:
+    """What this processor lacks for the pass of a module in ``dtype`` (torch.int8 for its products); None if nothing."""
+    if dtype == torch.float32:
+        return None if cpu_has_all(FLOAT32_FEATURES) else "AVX2 or FMA"
+    return None if cpu_has_all(NARROW_FEATURES) else "AVX-512 VNNI or BF16"
+
+
+def why_not(device: torch.device, config, dtype: torch.dtype = torch.bfloat16) -> str | None:
+    """Why the pass of a `TransformerConfig`'s module in ``dtype`` does not run in C++ there; None where it does.
+
+    On a processor that has the narrow pass, float32 is what was asked for in its place, and runs layer by layer.
+    """
     if device.type != "cpu":
         return "the device is not a CPU"
     if reference_only() or os.environ.get("RTI_NATIVE") == "0":
         return "the environment asks for the plain path"
     if _cpu is None:
         return "rtinteract._cpu was not built: install with a C++ compiler and pybind11"
-    if not cpu_has_all(FEATURES):
-        return "the processor lacks AVX-512 VNNI or BF16"
+    if lacking(dtype):
+        return f"the processor lacks {lacking(dtype)}"
+    if dtype == torch.float32 and lacking(torch.bfloat16) is None:
+        return "float32 is the plain path where bfloat16 and int8 run in C++"
     if not config.published:
         return (f"attention {', '.join(config.attention)}, people {config.modelling}: expected the published block; an ablation "
                 "runs layer by layer")
@@ -47,8 +61,8 @@ def why_not(device: torch.device, config) -> str | None:
 
 
 class NativeTransformer(nn.Module):
-    """Stands in for an `InterMTransformer`, int8 (`rtinteract.quant.int8_transformer`) or in a float type, which runs as
-    bfloat16. Passes with padding go to the module itself, and all do under RTI_BACKEND=reference.
+    """Stands in for an `InterMTransformer`, int8 (`rtinteract.quant.int8_transformer`), bfloat16 or float32. Passes with padding
+    go to the module itself, and all do under RTI_BACKEND=reference.
 
     Its modulations are one tensor [B, 1, M, D] float32, M = 20 a block and the output's two.
     """
@@ -57,13 +71,13 @@ class NativeTransformer(nn.Module):
         super().__init__()
         self.plain = transformer
         self.config = config = transformer.config
-        self.int8 = transformer.output.weight.dtype == torch.int8
+        kind = str(transformer.output.weight.dtype).removeprefix("torch.")
         given = [_linear(*layer) for block in transformer.blocks for layer in _layers(block)]
         given += [_linear(x.weight, x.bias, x.weight_scale) for x in (transformer.output_dense, transformer.output)]
         with torch.inference_mode():
             table = F.linear(transformer.token_embedding.weight.float(), transformer.input.weight.float(),
                              transformer.input.bias.float())
-        self._pass = _cpu.Transformer(config.width, config.heads, config.ff, config.codes, config.parts, self.int8, given,
+        self._pass = _cpu.Transformer(config.width, config.heads, config.ff, config.codes, config.parts, kind, given,
                                       table.numpy())
         self._positions: dict[int, Tensor] = {}
         self.train(transformer.training)

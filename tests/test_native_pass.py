@@ -1,6 +1,9 @@
 """The transformer's pass in C++ against the modules it stands in for."""
 
+import itertools
 import os
+import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +22,14 @@ from rtinteract.quant import int8_transformer
 from rtinteract.transformer import InterMTransformer
 
 CPU = torch.device("cpu")
-REASON = native.why_not(CPU, TransformerConfig())
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"the C++ pass does not run here: {REASON}")
+NARROW = [kind for kind in ("int8", "bfloat16") if native.lacking(getattr(torch, kind)) is None]
+KINDS = NARROW + ["float32"] * (native.lacking(torch.float32) is None)
+pytestmark = pytest.mark.skipif(native._cpu is None or native.reference_only() or not KINDS,
+                                reason="the C++ pass was not built, is not asked for, or the processor lacks AVX2")
+needs_narrow = pytest.mark.skipif(not NARROW, reason=f"the processor lacks {native.lacking(torch.bfloat16)}")
+needs_float32 = pytest.mark.skipif("float32" not in KINDS, reason=f"the processor lacks {native.lacking(torch.float32)}")
+SHAPES = [(1, 1), (2, 7), (1, 14), (3, 33)]
+WIDTHS = [(64, 4), (128, 4), (96, 2), (192, 3)]
 
 
 def seeded(width=128, heads=4, layers=2, codes=33, ff=96, placement=False):
@@ -35,7 +44,7 @@ def seeded(width=128, heads=4, layers=2, codes=33, ff=96, placement=False):
 
 
 def narrow(net, kind):
-    return int8_transformer(net) if kind == "int8" else narrowed(net, torch.bfloat16)
+    return int8_transformer(net) if kind == "int8" else narrowed(net, getattr(torch, kind))
 
 
 def question(net, batch, columns):
@@ -44,15 +53,16 @@ def question(net, batch, columns):
     return codes, torch.randn(batch, net.config.condition, generator=g)
 
 
-@pytest.fixture(scope="module", params=["int8", "bfloat16"])
+@pytest.fixture(scope="module", params=KINDS)
 def pair(request):
     net = seeded()
     return net, native.NativeTransformer(narrow(net, request.param))
 
 
+@needs_narrow
 @pytest.mark.parametrize("kind", ["int8", "bfloat16"])
-@pytest.mark.parametrize("width, heads", [(64, 4), (128, 4), (96, 2), (192, 3)])
-@pytest.mark.parametrize("batch, columns", [(1, 1), (2, 7), (1, 14), (3, 33)])
+@pytest.mark.parametrize("width, heads", WIDTHS)
+@pytest.mark.parametrize("batch, columns", SHAPES)
 def test_it_is_as_near_to_float32_as_the_module_in_its_type(kind, width, heads, batch, columns):
     net = seeded(width, heads)
     plain = narrow(net, kind)
@@ -64,6 +74,30 @@ def test_it_is_as_near_to_float32_as_the_module_in_its_type(kind, width, heads, 
     assert made.dtype == torch.float32 and made.shape == true.shape
     error = (made - true).pow(2).mean().sqrt()
     assert 0 < error <= 1.3 * (module - true).pow(2).mean().sqrt()
+
+
+@needs_float32
+@pytest.mark.parametrize("width, heads", WIDTHS)
+@pytest.mark.parametrize("batch, columns", SHAPES)
+def test_in_float32_it_answers_what_the_module_answers(width, heads, batch, columns):
+    net = seeded(width, heads)
+    codes, condition = question(net, batch, columns)
+    with torch.inference_mode():
+        true, made = net(codes, condition), native.NativeTransformer(net)(codes, condition)
+    assert made.shape == true.shape and (made - true).abs().max() <= 1e-5 * true.abs().max()
+
+
+@needs_float32
+def test_in_float32_the_shipped_model_answers_alike(monkeypatch):
+    monkeypatch.setenv("RTI_NATIVE", "0")
+    net = rtinteract.load(device="cpu", precision="float32").pipeline.transformer
+    fast = native.NativeTransformer(net)
+    codes, condition = question(net, 2, 14)
+    from rtinteract.placement import WIDTH
+    placement = torch.randn(2, 2, 14, WIDTH, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        for given in ({}, {"placement": placement}, {"last": 4, "person": 1}):
+            assert (fast(codes, condition, **given) - net(codes, condition, **given)).abs().max() < 1e-4
 
 
 def test_wanted_logits_are_those_of_the_whole(pair):
@@ -111,9 +145,10 @@ def test_padded_passes_are_the_modules_own(pair):
     assert (made - plain).abs().max() <= 0.02 * plain.abs().max()
 
 
-def test_placement_is_seen():
+@pytest.mark.parametrize("kind", KINDS)
+def test_placement_is_seen(kind):
     net = seeded(placement=True)
-    fast = native.NativeTransformer(narrow(net, "bfloat16"))
+    fast = native.NativeTransformer(narrow(net, kind))
     codes, condition = question(net, 1, 6)
     from rtinteract.placement import WIDTH
     placement = torch.randn(1, 2, 6, WIDTH, generator=torch.Generator().manual_seed(3))
@@ -131,8 +166,28 @@ def test_what_does_not_fit_is_refused(pair):
         fast(codes + 1000, condition)
     with pytest.raises(rtinteract.RtInteractError, match="condition"):
         fast(codes, condition[:, :3])
-    config = TransformerConfig(width=72, heads=6, ff=96)
-    assert "heads of 12" in native.why_not(CPU, config) and native.why_not(torch.device("cuda"), TransformerConfig())
+    dtype = torch.bfloat16 if NARROW else torch.float32
+    assert "heads of 12" in native.why_not(CPU, TransformerConfig(width=72, heads=6, ff=96), dtype)
+    assert native.why_not(torch.device("cuda"), TransformerConfig(), dtype)
+
+
+def test_each_type_runs_where_its_instructions_are(monkeypatch):
+    expected = {native.NARROW_FEATURES: ("bfloat16", "int8"), native.FLOAT32_FEATURES: ("float32",), (): (),
+                native.NARROW_FEATURES + native.FLOAT32_FEATURES: ("bfloat16", "int8")}
+    for features, kinds in expected.items():
+        monkeypatch.setattr(native, "cpu_has_all", lambda names, features=features: set(names) <= set(features))
+        assert kinds == tuple(kind for kind in ("bfloat16", "int8", "float32")
+                              if native.why_not(CPU, TransformerConfig(), getattr(torch, kind)) is None)
+
+
+def test_an_int8_model_runs_whatever_the_processor_has():
+    fast = rtinteract.load(device="cpu", precision="int8").pipeline.transformer
+    assert isinstance(fast, native.NativeTransformer) == bool(NARROW)
+    true = rtinteract.load(device="cpu", precision="float32").transformer
+    codes, condition = question(true, 1, 12)
+    with torch.inference_mode():
+        made, logits = fast(codes, condition), true(codes, condition)
+    assert (made - logits).pow(2).mean().sqrt() < 0.1 * logits.std()
 
 
 def test_two_threads_at_once_get_their_own_answers(pair):
@@ -154,7 +209,7 @@ from test_native_pass import narrow, question, seeded
 from rtinteract import native
 torch.set_num_threads(2)
 net = seeded()
-fast = native.NativeTransformer(narrow(net, "int8"))
+fast = native.NativeTransformer(narrow(net, sys.argv[2]))
 codes, condition = question(net, 8, 12)
 modulations = fast.modulate(condition)
 expected = fast(codes, None, modulations=modulations)
@@ -166,10 +221,12 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_fork_has_threads_of_its_own():
-    done = subprocess.run([sys.executable, "-c", FORKED, os.path.dirname(__file__)], timeout=120, capture_output=True, text=True)
+    command = [sys.executable, "-c", FORKED, os.path.dirname(__file__), KINDS[0]]
+    done = subprocess.run(command, timeout=120, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
+@needs_narrow
 def test_models_run_through_it_unless_told_otherwise(monkeypatch):
     kinds = {}
     for name, value in (("RTI_NATIVE", "1"), ("RTI_NATIVE", "0"), ("RTI_BACKEND", "reference")):
@@ -181,6 +238,7 @@ def test_models_run_through_it_unless_told_otherwise(monkeypatch):
     assert not isinstance(rtinteract.load(device="cpu", precision="float32").pipeline.transformer, native.NativeTransformer)
 
 
+@needs_narrow
 def test_the_shipped_model_reacts_alike(monkeypatch):
     actor = walker(3.0)
     fast = rtinteract.load(device="cpu", precision="bfloat16")
@@ -198,7 +256,25 @@ LONG = pytest.mark.skipif(os.environ.get("RTI_LONG_TESTS") != "1", reason="compi
 
 
 @pytest.mark.parametrize("lane", [pytest.param("address", marks=LONG), "thread"])
-def test_it_is_clean_under_sanitizers(lane):
+def test_it_is_clean_under_sanitizers(lane, tmp_path):
     sources = sorted(p for p in (native_lanes.CSRC / "cpu").glob("*.cpp") if p.name != "bindings.cpp")
-    program = native_lanes.linked(lane, "pass", [*sources, native_lanes.NATIVE / "pass.cpp"])
+    program = (native_lanes.NATIVE / "pass.cpp").read_text().replace("../../csrc", str(native_lanes.CSRC))
+    asked = "Weights::kInt8, Weights::kBfloat16"
+    assert asked in program
+    kinds = ", ".join(f"Weights::k{kind.capitalize()}" for kind in KINDS)
+    (tmp_path / "pass.cpp").write_text(program.replace(asked, kinds))
+    program = native_lanes.linked(lane, "pass", [*sources, tmp_path / "pass.cpp"])
     assert native_lanes.run(program).strip() == "ok"
+
+
+@pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump")
+def test_what_files_share_is_compiled_for_any_processor():
+    wide = {}
+    for name in ("avx2", "avx512", "transformer"):
+        whole = native_lanes.linked("thread", f"{name}-alone", [native_lanes.CSRC / f"cpu/{name}.cpp"], "-r", "-nostdlib")
+        listing = native_lanes.run("objdump", "-d", "--no-show-raw-insn", whole)
+        functions = re.findall(r"section \.text\.(_Z\w+):\n(.*?)(?=\nDisassembly|\Z)", listing, re.S)
+        wide[name] = {symbol: bool(re.search(r"\tv[a-z]", code)) for symbol, code in functions}
+    assert any(wide["avx2"].values()) and any(wide["avx512"].values())
+    for one, other in itertools.permutations(wide.values(), 2):
+        assert not [symbol for symbol in one.keys() & other.keys() if one[symbol]]

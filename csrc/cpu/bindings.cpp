@@ -46,15 +46,22 @@ Given given_of(const py::tuple& parts, Weights kind) {
   return given;
 }
 
-std::unique_ptr<Transformer> make(int width, int heads, int ff, int codes, int parts, bool int8, const std::vector<py::tuple>& linears,
-                                  const Floats& table) {
-  expect(heads >= 1 && width % heads == 0 && width / heads % kLanes == 0 && width / heads <= kPanel,
+Weights kind_of(const std::string& name) {
+  if (name == "int8") return Weights::kInt8;
+  if (name == "bfloat16") return Weights::kBfloat16;
+  expect(name == "float32", "kind: expected int8, bfloat16 or float32");
+  return Weights::kFloat32;
+}
+
+std::unique_ptr<Transformer> make(int width, int heads, int ff, int codes, int parts, const std::string& name,
+                                  const std::vector<py::tuple>& linears, const Floats& table) {
+  expect(heads >= 1 && width % heads == 0 && width / heads % kLanes == 0 && width / heads <= 4 * kLanes,
          "width: expected heads of 16, 32, 48 or 64");
   expect(parts >= 1 && parts <= kLanes, "parts: expected at most 16");
   expect(ff % kLanes == 0, "ff: expected a multiple of 16");
   expect(linears.size() >= 15 && (linears.size() - 2) % 13 == 0, "linears: expected 13 a block and two");
   expect(table.ndim() == 2 && table.shape(0) == codes + 3 && table.shape(1) == width, "table: expected [codes + 3, width]");
-  const Weights kind = int8 ? Weights::kInt8 : Weights::kBfloat16;
+  const Weights kind = kind_of(name);
   const int w = width;
   const int shapes[13][2] = {{3 * w, w}, {w, w}, {ff, w}, {w, ff}, {3 * w, w}, {w, w}, {3 * w, w}, {w, w}, {w, w}, {2 * w, w},
                              {w, w},     {ff, w}, {w, ff}};
@@ -106,7 +113,7 @@ void run(Transformer& transformer, const Tokens& tokens, const Floats& modulatio
 
 PYBIND11_MODULE(_cpu, m) {
   py::class_<Transformer>(m, "Transformer")
-      .def(py::init(&make), py::arg("width"), py::arg("heads"), py::arg("ff"), py::arg("codes"), py::arg("parts"), py::arg("int8"),
+      .def(py::init(&make), py::arg("width"), py::arg("heads"), py::arg("ff"), py::arg("codes"), py::arg("parts"), py::arg("kind"),
            py::arg("linears"), py::arg("table"))
       .def("run", &run, py::arg("tokens").noconvert(), py::arg("modulations").noconvert(), py::arg("positions").noconvert(),
            py::arg("placement"), py::arg("first_person"), py::arg("logits").noconvert(), py::arg("threads"));

@@ -42,7 +42,11 @@ Block::Block(size_t bytes) : room_(new uint8_t[bytes + kLine]()) {
 }
 
 Transformer::Transformer(Weights kind, const Sizes& sizes, const std::vector<Given>& given, const float* table)
-    : kind_(kind), sizes_(sizes) {
+    : kind_(kind),
+      layout_(layout(kind)),
+      mixed_(mixed_layout(kind)),
+      phases_(kind == Weights::kInt8 ? kInt8Phases : kind == Weights::kBfloat16 ? kBfloat16Phases : kFloat32Phases),
+      sizes_(sizes) {
   size_t next = 0;
   layers_.resize((given.size() - 2) / 13);
   for (Layer& layer : layers_) {
@@ -60,21 +64,20 @@ Transformer::Transformer(Weights kind, const Sizes& sizes, const std::vector<Giv
 }
 
 Linear Transformer::keep(const Given& given) {
-  const size_t group = kind_ == Weights::kInt8 ? 4 : 2, bytes = kind_ == Weights::kInt8 ? 1 : 2;
-  const size_t columns = padded(static_cast<size_t>(given.outputs), kPanel);
+  const size_t panel = layout_.panel, group = layout_.group, bytes = kWord / group;
+  const size_t columns = padded(static_cast<size_t>(given.outputs), panel);
   Linear linear;
   linear.inputs = given.inputs;
   linear.outputs = given.outputs;
   Block packed(columns * given.inputs * bytes), bias(columns * sizeof(float)), scale(columns * sizeof(float));
-  for (int n = 0; n < given.outputs; ++n) {
-    for (int k = 0; k < given.inputs; ++k) {
-      const size_t at = (static_cast<size_t>(n / kPanel) * (given.inputs / group) + k / group) * kPanel * group +
-                        static_cast<size_t>(n % kPanel) * group + k % group;
-      const size_t from = static_cast<size_t>(n) * given.inputs + k;
-      if (kind_ == Weights::kInt8) {
-        packed.data()[at] = static_cast<uint8_t>(given.steps[from] + 128);
-      } else {
-        packed.as<uint16_t>()[at] = bfloat16(given.values[from]);
+  for (size_t n = 0; n < static_cast<size_t>(given.outputs); ++n) {
+    for (size_t k = 0; k < static_cast<size_t>(given.inputs); ++k) {
+      const size_t at = (n / panel * (given.inputs / group) + k / group) * panel * group + n % panel * group + k % group;
+      const size_t from = n * given.inputs + k;
+      switch (kind_) {
+        case Weights::kInt8: packed.data()[at] = static_cast<uint8_t>(given.steps[from] + 128); break;
+        case Weights::kBfloat16: packed.as<uint16_t>()[at] = bfloat16(given.values[from]); break;
+        case Weights::kFloat32: packed.as<float>()[at] = given.values[from]; break;
       }
     }
   }
@@ -91,31 +94,32 @@ Memory Transformer::memory(int groups, int keys, std::vector<Block>& kept) const
   const size_t head = static_cast<size_t>(sizes_.width / sizes_.heads);
   Memory m;
   m.count = keys;
-  m.keys_stride = padded(keys, kPanel) * head;
-  m.values_stride = padded(keys, 2) * head;
-  kept.emplace_back(groups * m.keys_stride * 2);
-  m.keys = kept.back().as<uint16_t>();
-  kept.emplace_back(groups * m.values_stride * 2);
-  m.values = kept.back().as<uint16_t>();
+  m.keys_stride = padded(keys, mixed_.panel) * head * mixed_bytes();
+  m.values_stride = padded(keys, mixed_.group) * head * mixed_bytes();
+  kept.emplace_back(groups * m.keys_stride);
+  m.keys = kept.back().data();
+  kept.emplace_back(groups * m.values_stride);
+  m.values = kept.back().data();
   return m;
 }
 
 Scratch Transformer::scratch(int keys) {
-  const size_t wide = static_cast<size_t>(std::max(sizes_.width, sizes_.ff)), room = padded(keys, kPanel);
+  const size_t width = static_cast<size_t>(sizes_.width), ff = static_cast<size_t>(sizes_.ff), wide = std::max(width, ff);
+  const size_t room = padded(keys, mixed_.panel);
   auto take = [&](size_t bytes) {
     scratch_room_.emplace_back(bytes);
     return scratch_room_.back().data();
   };
   Scratch s;
-  s.rows = take(kChunk * wide * 2);
+  s.rows = take(kChunk * wide * mixed_bytes());
   s.row_scale = reinterpret_cast<float*>(take(kChunk * sizeof(float)));
   s.row_offset = reinterpret_cast<int32_t*>(take(kChunk * sizeof(int32_t)));
-  s.attended = reinterpret_cast<float*>(take(kChunk * static_cast<size_t>(sizes_.width) * sizeof(float)));
-  s.hidden = reinterpret_cast<float*>(take(kChunk * static_cast<size_t>(sizes_.ff) * sizeof(float)));
+  s.attended = reinterpret_cast<float*>(take(kChunk * width * sizeof(float)));
+  s.hidden = reinterpret_cast<float*>(take(kChunk * ff * sizeof(float)));
   s.line = reinterpret_cast<float*>(take(wide * sizeof(float)));
-  s.query = reinterpret_cast<uint16_t*>(take(kChunk * static_cast<size_t>(sizes_.width) * 2));
+  s.query = take(kChunk * width * mixed_bytes());
   s.scores = reinterpret_cast<float*>(take(kTileRows * room * sizeof(float)));
-  s.weights = reinterpret_cast<uint16_t*>(take(kTileRows * room * 2));
+  s.weights = take(kTileRows * room * mixed_bytes());
   return s;
 }
 
@@ -131,9 +135,9 @@ void Transformer::resize(int batch, int columns, int threads) {
       return room_.back().data();
     };
     buffers_.x = reinterpret_cast<float*>(take((each + batch) * width * sizeof(float)));
-    buffers_.query = reinterpret_cast<uint16_t*>(take((each + batch) * width * 2));
-    buffers_.spatial = reinterpret_cast<uint16_t*>(take(each * 3 * width * 2));
-    buffers_.temporal_query = reinterpret_cast<uint16_t*>(take(each * width * 2));
+    buffers_.query = take((each + batch) * width * mixed_bytes());
+    buffers_.spatial = take(each * 3 * width * mixed_bytes());
+    buffers_.temporal_query = take(each * width * mixed_bytes());
     buffers_.self = memory(batch * sizes_.heads, tokens + 1, room_);
     buffers_.temporal = memory(batch * 2 * sizes_.parts * sizes_.heads, columns, room_);
     buffers_.cross = memory(batch * 2 * sizes_.heads, tokens / 2, room_);
@@ -150,7 +154,6 @@ void Transformer::run(const Call& call, int threads) {
   const int group = std::min(call.batch, std::max(1, kGroupRows / length));
   resize(group, call.columns, threads);
   Pass pass = buffers_;
-  pass.kind = kind_;
   pass.width = sizes_.width;
   pass.heads = sizes_.heads;
   pass.ff = sizes_.ff;
@@ -189,14 +192,14 @@ void Transformer::run_group(Pass pass, int threads) {
       for (int i; (i = next[which].fetch_add(1, std::memory_order_relaxed)) < count;) work(i);
       if (together > 1) barrier->wait();
     };
-    phase(0, static_cast<int>(all.size()), [&](int i) { begin(pass, all[i], mine); });
+    phase(0, static_cast<int>(all.size()), [&](int i) { phases_.begin(pass, all[i], mine); });
     for (int block = 0; block < pass.layers; ++block) {
-      phase(2 * block + 1, static_cast<int>(all.size()), [&](int i) { combined(pass, block, all[i], mine); });
+      phase(2 * block + 1, static_cast<int>(all.size()), [&](int i) { phases_.combined(pass, block, all[i], mine); });
       const bool final = block + 1 == pass.layers;
       const std::vector<Chunk>& parts = final ? wanted : people;
       const int count = static_cast<int>(parts.size());
       phase(2 * block + 2, count + (final ? 0 : pass.batch), [&](int i) {
-        i < count ? split(pass, block, parts[i], mine) : separator(pass, block + 1, i - count, mine);
+        i < count ? phases_.split(pass, block, parts[i], mine) : phases_.separator(pass, block + 1, i - count, mine);
       });
     }
   });

@@ -66,7 +66,11 @@ class Transformer {
   Scratch scratch(int keys);
   void run_group(Pass pass, int threads);
 
+  size_t mixed_bytes() const { return static_cast<size_t>(kWord / mixed_.group); }
+
   const Weights kind_;
+  const Layout layout_, mixed_;
+  const Phases& phases_;
   const Sizes sizes_;
   std::vector<Block> weights_;
   std::vector<Layer> layers_;
