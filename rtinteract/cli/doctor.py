@@ -92,11 +92,9 @@ def _native_rows() -> list[tuple[str, str]]:
     return rows
 
 
-def _pass(device: torch.device, dtype: torch.dtype) -> str:
-    """How a transformer in ``dtype`` runs there."""
-    reason = why_not(device, TransformerConfig(), dtype)
-    features = "AVX2" if dtype == torch.float32 else "AVX-512"
-    return f"layer by layer: {reason}" if reason else f"one C++ call a pass for {features} (rtinteract._cpu)"
+def _pass(device: torch.device) -> str:
+    reason = why_not(device, TransformerConfig())
+    return f"layer by layer: {reason}" if reason else "one C++ call a pass (rtinteract._cpu)"
 
 
 def findings() -> list[tuple[str, str]]:
@@ -114,7 +112,7 @@ def findings() -> list[tuple[str, str]]:
                     (choose("auto", device), choose("auto", device, INT8_WIDTH)))
     rows += [("backend", "{}: {}".format(*backend_of(device))),
              ("precision", narrow), ("of wide models", wide),
-             ("transformer", _pass(device, choose("auto", device)[0])), ("shipped model", _shipped())]
+             ("transformer", _pass(device)), ("shipped model", _shipped())]
     return rows
 
 
