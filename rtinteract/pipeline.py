@@ -99,7 +99,7 @@ class Pipeline:
         self.codec = codec if codec is parts.codec else packed(codec)
         self.normalizer = parts.normalizer
         transformer = int8_transformer(parts.transformer) if int8 else narrowed(parts.transformer, dtype, ("prior",))
-        in_one_call = dtype != torch.float32 and why_not(device, transformer.config) is None
+        in_one_call = why_not(device, transformer.config, dtype) is None
         self.transformer = NativeTransformer(transformer) if in_one_call else transformer
         self.stride = parts.config.codec.frames_per_column
         self.own_frames = parts.config.transformer.placement

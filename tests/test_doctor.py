@@ -34,3 +34,12 @@ def test_a_missing_library_names_its_extra(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", version)
     rows = dict(doctor.findings())
     assert "rtinteract[demo]" in rows["pygltflib"] and "rtinteract[train]" in rows["tqdm"]
+
+
+def test_it_names_the_pass_that_the_shipped_model_takes(monkeypatch):
+    for reason, dtype, told in ((None, torch.float32, "one C++ call a pass for AVX2"),
+                                (None, torch.bfloat16, "one C++ call a pass for AVX-512"),
+                                ("no", torch.float32, "layer by layer: no")):
+        monkeypatch.setattr(doctor, "why_not", lambda *asked, reason=reason: reason)
+        monkeypatch.setattr(doctor, "choose", lambda *asked, dtype=dtype: (dtype, "as the test has it"))
+        assert dict(doctor.findings())["transformer"].startswith(told)

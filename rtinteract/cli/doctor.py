@@ -93,8 +93,10 @@ def _native_rows() -> list[tuple[str, str]]:
 
 
 def _pass(device: torch.device) -> str:
-    reason = why_not(device, TransformerConfig())
-    return f"layer by layer: {reason}" if reason else "one C++ call a pass (rtinteract._cpu)"
+    dtype = choose("auto", device)[0]
+    reason = why_not(device, TransformerConfig(), dtype)
+    features = "AVX2" if dtype == torch.float32 else "AVX-512"
+    return f"layer by layer: {reason}" if reason else f"one C++ call a pass for {features} (rtinteract._cpu)"
 
 
 def findings() -> list[tuple[str, str]]:
