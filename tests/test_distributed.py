@@ -91,7 +91,8 @@ train(out / "toy", loop=replace(LOOP, steps=6))
 assert gathered([10 * i for i in own(5)]) == [0, 10, 20, 30, 40]
 torch.set_num_threads(1)
 generate(texts=None, out=[out / "made"], seconds=0.5, model=Path(sys.argv[2]), device="cpu", seed=3, iterations=2, guidance=2.0,
-         temperature=1.0, choice_temperature=None, clip=None, bank=None, prompts=Path(sys.argv[3]), batch=2, form="npz", contact=False)
+         temperature=1.0, choice_temperature=None, clip=None, bank=None, prompts=Path(sys.argv[3]), batch=2, form="npz",
+         contact=False)
 torch.distributed.barrier()
 print("generated")
 stop = train(out / "stopped", Toy(on_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if second and step == 5 else None),
