@@ -225,7 +225,7 @@ def assemble(codec: Path = typer.Option(..., help="codec.safetensors, or a whole
              mean_with: Path = typer.Option(None, help="A transformer.safetensors that --transformer's run began with, or the "
                                             "other way about: the model takes the mean of both one's weights."),
              choice_temperature: float = typer.Option(0.0, min=0.0, help="How much by chance the model retains tokens while it "
-                                                      "samples: 0 as published; the shipped model has 2."),
+                                                      "samples: 0 as published; the shipped model has 0.5."),
              half: bool = typer.Option(True, help="Store the weights as float16.")) -> None:
     """Put the trained stages into one model.safetensors.
 
