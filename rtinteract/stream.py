@@ -137,8 +137,9 @@ class ReactionStream:
         self.config = config
         choice = config.choice_temperature
         choice = pipeline.parts.config.choice_temperature if choice is None else choice
-        self.draw = Draw(config.iterations, config.guidance, config.top_k, config.temperature, choice)
-        check_options(**self.draw._asdict())
+        self._draw = Draw(config.iterations, config.guidance, config.top_k, config.temperature, choice)
+        check_options(**self._draw._asdict())
+        self._seeds = sample_seeds(config.seed, 1, self.device)
         self.tell(condition)
         self.stand(reactor)
 
@@ -349,7 +350,7 @@ def _fill(streams: list[ReactionStream], codes: torch.Tensor, placement: torch.T
         told = [together(told) if steady is None else torch.stack(told, 2).flatten(1, 2)]
     return fill_and_decode(
         one.pipeline, codes, None if one.condition is None else torch.cat([s.condition for s in streams]), told[0],
-        one.draw, torch.cat([sample_seeds(s.config.seed, 1, one.device) for s in streams]), placement=placement, last=last,
+        one._draw, torch.cat([s._seeds for s in streams]), placement=placement, last=last,
         begin=begin, person=1, frames=frames, transformer=steady,
         # A hop draws the columns it shares with the hop before by the same noise, so that it seldom changes its mind.
         first=torch.tensor([(s._heard + config.horizon) // one.pipeline.stride - codes.shape[-1] for s in streams],
