@@ -1,7 +1,8 @@
 """Close the last centimetres of a touch: the second person's arms, trunk and pelvis follow where the first one's hands are.
 
-What is missing to each touch is brought in by the arm first (two bones, the elbow keeps its side), then by a lean of the
-spine, then by a small shift of the pelvis over feet that stay where they are. Every correction comes and goes along a
+Who stands too far off walks farther, or takes a step, where there is time for it (clips; a stream's next frames are too few).
+What is then missing to each touch is brought in by the arm first (two bones, the elbow keeps its side), then by a lean of the
+spine, then by a small shift of the pelvis over feet that stay where they are. Every such correction comes and goes along a
 minimum-jerk ramp as long as its way needs, so a hand never hurries; nothing else of the motion changes.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from rtinteract import rotation as R
 from rtinteract.contact import FINGERS, HANDS, PALM, PALM_M, Touch
-from rtinteract.feet import bend_legs
+from rtinteract.feet import bend_legs, walk_farther
 from rtinteract.motion.legs import reach
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -25,6 +26,8 @@ QUICK, SLOW = 6, 20
 FAR_M, SHORT_M = 0.8, 0.2
 # Shares of the arm's length that a hand is asked to reach, and lengths in metres that lean and pelvis give at most.
 REACH, LEAN_M, SHIFT_M = 0.985, 0.14, 0.10
+# Metres from which on a body that stands off rather walks there than leans.
+STEP_M = 0.08
 # The forearm's share of a hand's twist.
 FOREARM = 0.6
 # Radians that the trunk turns at most.
@@ -223,24 +226,76 @@ def _within(touch: Touch, ways: np.ndarray, actor, reactor, offsets) -> bool:
     rows = slice(touch.start, touch.end)
     if touch.b not in HANDS:
         return ways[rows].min() < 1.5 * SHORT_M
-    _, shoulder, elbow, end = _ARMS[touch.b]
     there, _ = _points(touch, actor, reactor)
-    arm = np.linalg.norm(offsets[elbow]) + np.linalg.norm(offsets[end]) + PALM_M
-    short = np.linalg.norm(there - reactor[0][:, shoulder], axis=-1) - arm
+    short = np.linalg.norm(there - reactor[0][:, _ARMS[touch.b][1]], axis=-1) - _arm_length(offsets, touch.b)
     return ways[rows].min() < FAR_M and short[rows].min() < SHORT_M
 
 
+def _arm_length(offsets, hand) -> float:
+    """Metres from shoulder to palm of a straight arm."""
+    _, _, elbow, end = _ARMS[hand]
+    return float(np.linalg.norm(offsets[elbow]) + np.linalg.norm(offsets[end])) + PALM_M
+
+
+def _missing(touches, actor, reactor, offsets):
+    """Metres [3] by which the whole body stands off for these touches, in the mean."""
+    ways, count = np.zeros(3), 0
+    for touch in touches:
+        rows = slice(touch.start, touch.end)
+        there, here = (p[rows] for p in _points(touch, actor, reactor))
+        if touch.b in HANDS:
+            line = there - reactor[0][rows, _ARMS[touch.b][1]]
+            short = np.linalg.norm(line, axis=-1) - REACH * _arm_length(offsets, touch.b)
+            ways += (np.maximum(short, 0.0)[:, None] * _unit(line)).mean(0)
+            count += bool(short.mean() > -0.05)
+        else:
+            ways += (there - here).mean(0)
+            count += 1
+    return ways / max(count, 1) * [1.0, 0.0, 1.0]
+
+
+def _groups(touches):
+    """Touches in the order of time, those that overlap together."""
+    groups: list[list[Touch]] = []
+    for touch in sorted(touches, key=lambda t: t.start):
+        if groups and touch.start < max(t.end for t in groups[-1]):
+            groups[-1].append(touch)
+        else:
+            groups.append([touch])
+    return groups
+
+
+def _follow_steps(root, rotations, offsets, actor, touches, fixed):
+    """Walk farther to touches by what the body stands off; who need not or cannot walk there stays."""
+    begin = fixed
+    for group in _groups(touches):
+        arrive = min(t.start for t in group)
+        reactor = forward_kinematics(SMPL22, root, rotations, offsets=offsets, with_rotations=True)
+        way = _missing(group, actor, reactor, offsets)
+        far = float(np.linalg.norm(way))
+        if STEP_M < far < FAR_M and begin < arrive < len(root):
+            there = walk_farther(root, rotations, offsets, way, begin, arrive)
+            if far * (1 - there[2]) < SHORT_M:
+                root, rotations = there[:2]
+        begin = max(t.end for t in group)
+    return root, rotations
+
+
 def close(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, actor: tuple[np.ndarray, np.ndarray],
-          touches: Sequence[Touch], fixed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+          touches: Sequence[Touch], fixed: int = 0, steps: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Person 1's root [T, 3] and local rotations [T, 22, 4] of a body with rest ``offsets`` [22, 3], so that it makes ``touches``
     with the ``actor`` (joint places [T, 22, 3], world rotations [T, 22, 4]); metres. The first ``fixed`` frames stay as they are.
+    ``steps``: who walks up walks as far as it takes, and stands there from then on.
     """
+    touches = [t for t in touches if t.start < len(root)]
+    if steps:
+        root, rotations = _follow_steps(root, rotations, offsets, actor, touches, fixed)
     reactor = forward_kinematics(SMPL22, root, rotations, offsets=offsets, with_rotations=True)
     made, weights = [], []
     for touch in touches:
         there, here = _points(touch, actor, reactor)
         ways = np.linalg.norm(there - here, axis=-1)
-        if touch.start < len(root) and _within(touch, ways, actor, reactor, offsets):
+        if _within(touch, ways, actor, reactor, offsets):
             made.append(touch)
             weights.append(_weight(len(root), touch, ways, fixed))
     if not made:

@@ -1,4 +1,4 @@
-"""Planted feet stay planted: a last pass over decoded poses.
+"""Planted feet stay planted, and feet that walk farther do not slide: a last pass over decoded poses.
 
 A codec's frames are right to a centimetre or two, and a foot that should stand wanders by that much. Where a toe is slow and
 low it is taken as planted, held where it stood, and the leg follows by two-bone inverse kinematics; the correction fades
@@ -23,6 +23,13 @@ EASE = 5
 # Share of the leg's length that a held foot may stretch it to; a fully straight knee snaps.
 REACH = 0.998
 _LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
+# Share by which steps are lengthened or shortened at most, and the frames over which the pelvis evens out what the two feet do.
+STRETCH = 0.5
+_EVEN = 9
+# Frames of a step that is added, metres by which the foot is lifted, and the longest such step.
+STEP, LIFT_M, STEP_M = 11, 0.05, 0.45
+# Metres: who swung no foot farther stands.
+_STOOD_M = 0.03
 
 
 def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
@@ -130,3 +137,46 @@ def bend_legs(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, ankl
     for i, leg in enumerate(_LEGS):
         _bend(world, places, leg, ankles[:, i])
     return root, _local(world, rotations)
+
+
+def _walked(toe: np.ndarray) -> np.ndarray:
+    """Metres [T] that a toe with places [T, 3] has swung over the floor; what is slower than `SLOW_M_S` stands."""
+    step = np.linalg.norm(np.diff(toe[:, [0, 2]], axis=0, prepend=toe[:1, [0, 2]]), axis=-1)
+    return np.cumsum(np.maximum(step - SLOW_M_S / FPS, 0.0))
+
+
+def _carried(root, rotations, offsets, places, parts, way, lift=0.0):
+    """Root and local rotations of someone whose feet go ``parts`` [T, 2] of a ``way``, lifted by ``lift`` [T, 2] metres."""
+    window = np.hanning(_EVEN + 2)[1:-1]
+    middle = np.convolve(np.pad(parts.mean(-1), _EVEN // 2, mode="edge"), window / window.sum(), "valid")
+    # Nothing moves before a foot does.
+    middle = np.minimum(middle, parts.max(-1))
+    ankles = places[:, [leg[2] for leg in _LEGS]] + parts[..., None] * way
+    ankles[..., 1] += lift
+    return bend_legs(root + middle[:, None] * way, rotations, offsets, ankles)
+
+
+def walk_farther(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, way: np.ndarray, begin: int,
+                 arrive: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Root [T, 3] and local rotations [T, 22, 4] of someone who from frame ``arrive`` on stands ``way`` [3] metres (of which the
+    height counts nothing) away from before, and the share of it that was to be done after frame ``begin``.
+
+    Who walks takes longer or shorter steps, each foot by its part while it swings, so that none slides; who stands takes a step,
+    and the other foot follows.
+    """
+    places = forward_kinematics(SMPL22, root, rotations, offsets=offsets)
+    way = np.asarray(way) * [1.0, 0.0, 1.0]
+    far = max(float(np.linalg.norm(way)), 1e-9)
+    walked = np.stack([_walked(places[:, leg[3]]) for leg in _LEGS], -1)
+    lately = walked[arrive] - walked[max(begin, arrive - 2 * STEP)]
+    walked = walked[np.clip(np.arange(len(root)), begin, arrive)] - walked[begin]
+    share = min(1.0, STRETCH * float(walked[-1].min()) / far)
+    if share < 1 and arrive - begin >= 2 * STEP and lately.max() < _STOOD_M and far < STEP_M:
+        # First the foot that stands on the side of the way.
+        ahead = places[arrive, [leg[3] for leg in _LEGS]] @ way
+        starts = arrive - np.where(ahead == ahead.max(), 2, 1) * STEP
+        u = np.clip((np.arange(len(root))[:, None] - starts) / STEP, 0, 1)
+        return *_carried(root, rotations, offsets, places, u * u * (3 - 2 * u), way, LIFT_M * np.sin(np.pi * u) ** 2), 1.0
+    if share < 1e-2:
+        return root, rotations, 0.0
+    return *_carried(root, rotations, offsets, places, share * walked / walked[-1], way), share

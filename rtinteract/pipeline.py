@@ -195,7 +195,8 @@ def with_contacts(poses: Poses, offsets: torch.Tensor, actor: Poses, fixed: int 
     if not found:
         return poses
     root, rotations = (torch.as_tensor(x, dtype=torch.float32, device=poses.rotations.device) for x in
-                       close(places[1][:, 0], turned[1], offsets.double().cpu().numpy(), (places[0], turns[0]), found, fixed))
+                       close(places[1][:, 0], turned[1], offsets.double().cpu().numpy(), (places[0], turns[0]), found, fixed,
+                        steps=not streamed))
     return Poses(forward_kinematics(SMPL22, root, rotations, offsets=offsets), rotations)
 
 

@@ -103,12 +103,28 @@ def test_an_elbow_bends_forward():
 
 def test_out_of_reach_the_trunk_follows_and_the_feet_stay():
     actor, reactor = meeting(apart=1.3)
-    before, after = posed(*reactor), posed(*close(*reactor, SMPL22.offsets, actor, [SHAKE]))
+    before, after = posed(*reactor), posed(*close(*reactor, SMPL22.offsets, actor, [SHAKE], steps=False))
     missing = np.linalg.norm(palm(*after) - palm(*actor), axis=-1)[40:60]
     assert missing.max() < 0.05
     assert (after[0][50, 9] - before[0][50, 9]) @ [0, 0, -1.0] > 0.02
     assert np.abs(after[0][:, [10, 11]] - before[0][:, [10, 11]]).max() < 2e-3
     assert abs(after[0][50, 0] - before[0][50, 0]).max() < 0.12
+
+
+def test_who_stands_too_far_steps_up_before_they_touch():
+    actor, reactor = meeting(apart=1.5)
+    before, after = posed(*reactor), posed(*close(*reactor, SMPL22.offsets, actor, [SHAKE]))
+    assert np.linalg.norm(palm(*after) - palm(*actor), axis=-1)[40:60].max() < 0.02
+    moved = before[0][:, 0] - after[0][:, 0]
+    assert moved[5, 2] == 0 and 0.1 < moved[60, 2] < 0.4 and np.abs(moved[62:] - moved[62]).max() < 0.06
+    # One foot after the other, lifted while it goes, and both stand while the hands meet.
+    for foot in (10, 11):
+        ground = after[0][:, foot] - before[0][:, foot]
+        swings = np.linalg.norm(np.diff(ground[:, [0, 2]], axis=0), axis=-1) > 1e-3
+        assert swings[:SHAKE.start].any() and not swings[SHAKE.start:].any()
+        assert ground[:-1][swings, 1].max() > 0.03
+    steps = np.linalg.norm(np.diff(after[0][:, [10, 11]][..., [0, 2]], axis=0), axis=-1)
+    assert np.minimum(steps[:, 0], steps[:, 1]).max() < 2e-3
 
 
 def test_a_push_is_met_by_the_body():
@@ -127,9 +143,9 @@ def test_what_was_shown_stays_and_what_is_far_is_left_alone():
     actor, reactor = meeting()
     root, rotations = close(*reactor, SMPL22.offsets, actor, [SHAKE], fixed=30)
     assert np.array_equal(rotations[:30], reactor[1][:30]) and np.array_equal(root[:30], reactor[0][:30])
-    for apart in (1.5, 3.0):
+    for apart, steps in ((1.5, False), (1.9, True), (3.0, True)):
         actor, reactor = meeting(apart=apart)
-        assert close(*reactor, SMPL22.offsets, actor, [SHAKE])[1] is reactor[1]
+        assert close(*reactor, SMPL22.offsets, actor, [SHAKE], steps=steps)[1] is reactor[1]
 
 
 def test_touches_are_intervals_that_somewhere_are_sure():

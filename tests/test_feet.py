@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rtinteract import rotation as R
-from rtinteract.feet import plant_feet, plants
+from rtinteract.feet import bend_legs, plant_feet, plants, walk_farther
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
 FRAMES = 90
@@ -80,3 +80,49 @@ def test_a_foot_that_never_stands_is_left_alone():
 def test_very_short_clips(frames):
     root, rotations = walk()
     assert plant_feet(root[:frames], rotations[:frames], SMPL22.offsets).shape == (frames, 22, 4)
+
+
+def gait():
+    """Someone who walks along +Z with bent knees and comes to stand; each foot stands while the other swings."""
+    rotations = R.identity((FRAMES, 22))
+    t = np.arange(FRAMES)
+    ways = np.stack([sum(0.3 * ease((t - first) / 12) for first in firsts) for firsts in ((10, 34, 58), (22, 46))], -1)
+    ways[:, 1] += 0.3 * ease((t - 58) / 12)
+    root = np.stack([0 * t, np.full(FRAMES, 0.86), ways.mean(-1)], -1)
+    for leg in (1, 2):
+        rotations[:, leg], rotations[:, leg + 3] = R.about("X", np.full(FRAMES, -0.4)), R.about("X", np.full(FRAMES, 0.8))
+    ankles = forward_kinematics(SMPL22, root, rotations)[:, [7, 8]]
+    ankles[..., 2] += ways - ways.mean(-1, keepdims=True)
+    return bend_legs(root, rotations, SMPL22.offsets, ankles)
+
+
+def ease(u):
+    return np.clip(u, 0, 1) ** 2 * (3 - 2 * np.clip(u, 0, 1))
+
+
+def test_who_walks_takes_longer_steps_and_no_foot_slides():
+    root, rotations = gait()
+    before = forward_kinematics(SMPL22, root, rotations)
+    far, turned, share = walk_farther(root, rotations, SMPL22.offsets, np.array([0.05, 0.3, 0.25]), 5, 75)
+    after = forward_kinematics(SMPL22, far, turned)
+    assert share == 1
+    assert np.allclose((after - before)[80:, [0, 10, 11]], [0.05, 0.0, 0.25], atol=5e-3)
+    assert np.array_equal(far[:6], root[:6])
+    for toe in (10, 11):
+        stood = np.linalg.norm(np.diff(before[:, toe], axis=0), axis=-1) < 2e-3
+        assert stood.sum() > 30
+        assert np.linalg.norm(np.diff(after[:, toe], axis=0), axis=-1)[stood].max() < 4e-3
+    # Half as far again is as long as steps get.
+    assert walk_farther(root, rotations, SMPL22.offsets, np.array([0.0, 0.0, 2.0]), 5, 75)[2] < 0.3
+
+
+def test_who_stands_takes_a_step_or_has_no_time_for_it():
+    root, rotations = gait()
+    root, rotations = np.repeat(root[:1], FRAMES, 0), np.repeat(rotations[:1], FRAMES, 0)
+    before = forward_kinematics(SMPL22, root, rotations)
+    way = np.array([0.0, 0.0, 0.25])
+    far, turned, share = walk_farther(root, rotations, SMPL22.offsets, way, 5, 60)
+    moved = forward_kinematics(SMPL22, far, turned) - before
+    assert share == 1 and np.allclose(moved[60:, [0, 10, 11]], way, atol=5e-3) and np.allclose(moved[:30], 0, atol=1e-6)
+    assert (moved[:, [10, 11], 1].max(0) > 0.03).all()
+    assert walk_farther(root, rotations, SMPL22.offsets, way, 50, 60)[0] is root
