@@ -23,6 +23,7 @@ from rtinteract.training.ablations import (
 from rtinteract.training.codec import CodecTraining, load_codec
 from rtinteract.training.data import Augmentation
 from rtinteract.training.shares import STREAMING
+from rtinteract.training.state import load_stage, save_stage
 from rtinteract.training.tables_data import TableOptions, load_data
 from rtinteract.training.trainer import Result
 from rtinteract.training.transformer import TransformerTraining
@@ -203,6 +204,20 @@ def test_a_signal_stops_them_all(tmp_path, codec_file, pairs, monkeypatch):  # n
     with pytest.raises(Cancelled, match="step 3 of full"):
         train_ablations(CONFIG, codec_file, pairs, None, out=tmp_path, **LIMITS)
     assert begun == ["full"] and not (tmp_path / "full" / "done.json").exists()
+
+
+def test_another_codec_in_the_same_place_begins_anew(tmp_path, codec_file, pairs):  # noqa: F811
+    codec, run = tmp_path / "codec.safetensors", tmp_path / "full"
+    codec.write_bytes(codec_file.read_bytes())
+    train_ablations(CONFIG, codec, pairs, None, out=tmp_path, names=["full"], **LIMITS)
+    first, stamp = (run / "done.json").read_text(), (run / "state.pt").stat().st_mtime_ns
+    train_ablations(CONFIG, codec, pairs, None, out=tmp_path, names=["full"], **LIMITS)
+    assert (run / "state.pt").stat().st_mtime_ns == stamp
+    about, modules = load_stage(codec_file, "codec")
+    save_stage(codec, "codec", about["config"], modules, {"name": "another"})
+    train_ablations(CONFIG, codec, pairs, None, out=tmp_path, names=["full"], **LIMITS)
+    assert (run / "state.pt").stat().st_mtime_ns != stamp
+    assert json.loads((run / "done.json").read_text())["steps"] == json.loads(first)["steps"]
 
 
 def test_the_command(runs, tmp_path, monkeypatch, capsys):

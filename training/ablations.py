@@ -21,7 +21,7 @@ from rtinteract.training.codec import CodecTraining, load_codec, train_codec
 from rtinteract.training.codec_pairs import stage_of
 from rtinteract.training.loop import FREE
 from rtinteract.training.state import write_atomic
-from rtinteract.training.trainer import Result
+from rtinteract.training.trainer import STATE, Result
 from rtinteract.training.transformer import TransformerTraining, train_transformer
 
 from rtinteract.config import ATTENTION, CodecConfig, from_dict, to_dict
@@ -32,6 +32,8 @@ Change = Callable[[TransformerTraining], TransformerTraining]
 
 CODEC_ABLATIONS = ("codec-full", "codec-1d-map", "codec-two-people")
 DONE = "done.json"
+# Of which files a run was begun: with others its state is worth nothing.
+BEGUN = "begun.json"
 
 
 def _without(kind: str) -> Change:
@@ -137,10 +139,25 @@ def _described(config, limits: dict) -> str:
     return hashlib.sha256(json.dumps([told, kept], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _once(name: str, folder: Path, config, limits: dict, train: Callable[[], Result]) -> None:
-    """Train into ``folder`` unless a run of this configuration has come to these limits there. Cancelled when it is stopped."""
+def _begin(folder: Path, inputs: Sequence[Path | None]) -> None:
+    """Drop what was trained in ``folder`` from other contents of the files ``inputs``."""
+    mark, held = folder / BEGUN, [path and hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in inputs]
+    if not inputs or mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == held:
+        return
+    for name in (DONE, STATE):
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(mark, json.dumps(held).encode())
+
+
+def _once(name: str, folder: Path, config, limits: dict, train: Callable[[], Result], inputs: Sequence[Path | None] = ()) -> None:
+    """Train into ``folder`` unless a run of this configuration on these ``inputs`` has come to these limits there. Cancelled when
+    it is stopped."""
+    if distributed.world().chief:
+        _begin(folder, inputs)
+    distributed.wait()
     mark, described = folder / DONE, _described(config, limits)
-    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")).get("of") == described:
+    if not inputs or mark.is_file() and json.loads(mark.read_text(encoding="utf-8")).get("of") == described:
         return
     log.info("ablation %s", name)
     result = train()
@@ -182,7 +199,7 @@ def train_ablations(config: TransformerTraining, codec: Path, pairs, held_out, *
             continue
         model, trained = folder / "model.safetensors", folder / "transformer.safetensors"
         _once(name, folder, settings, limits, lambda s=settings, f=folder: train_transformer(
-            s, codec, pairs, out=f, held_out=held_out, text_file=text_file, clip=clip, **limits))
+            s, codec, pairs, out=f, held_out=held_out, text_file=text_file, clip=clip, **limits), (codec, text_file))
         if distributed.world().chief and not (model.is_file() and model.stat().st_mtime_ns >= trained.stat().st_mtime_ns):
             assemble(codec, trained, model, name=name, window=window_of(config))
         distributed.wait()

@@ -36,6 +36,9 @@ __all__ = ["Diverged", "LoopConfig", "Part", "Result", "Stage", "Trainer", "WHOL
 
 log = logging.getLogger(__name__)
 
+# The file of a run's folder that it goes on from.
+STATE = "state.pt"
+
 Terms = dict[str, torch.Tensor]
 
 
@@ -158,7 +161,7 @@ class Trainer:
         self.step, self.spent_s = 0, 0.0
         self.metrics: dict[str, float] = {}
         self.best: dict[str, Any] = {}
-        self.state_file, self.result_file = self.out / "state.pt", self.out / f"{name}.safetensors"
+        self.state_file, self.result_file = self.out / STATE, self.out / f"{name}.safetensors"
         self.best_file = self.out / f"{name}-best.safetensors"
         if resume and self.state_file.exists():
             self._resume()
