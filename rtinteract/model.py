@@ -144,9 +144,10 @@ class Model:
         """The other person's motion for an actor's, in the actor's world; SMPL-22 at 30 Hz, as long as the actor's clip.
 
         A list of actors (and of texts) is sampled as one batch and gives a list. ``start`` is how the other person
-        begins, one for all or one an actor: its frames are kept. ``contact`` closes the last centimetres where hands are about
-        to meet (`rtinteract.contact`), ``feet`` holds planted feet still. ``progress(done, total)`` is called each iteration;
-        answering False raises Cancelled. ``choice_temperature`` (None: the model's own) is `rtinteract.sampler.sample_codes`'.
+        begins, one for all or one an actor: its frames are kept. ``contact`` closes what is missing to a touch where hands are
+        about to meet (`rtinteract.contact`), with a step where the body stands too far off; ``feet`` holds planted feet still.
+        ``progress(done, total)`` is called each iteration; answering False raises Cancelled. ``choice_temperature`` (None: the
+        model's own) is `rtinteract.sampler.sample_codes`'.
         """
         actors = [actor] if isinstance(actor, Motion) else list(actor)
         if not actors:
