@@ -30,18 +30,16 @@ SHORT = 20
 @dataclass(frozen=True)
 class ContactConfig:
     """``late``: frames by which a reactor comes too late or too early at most; ``short_m``: how far a hand is off; ``stray_m``:
-    how far the whole body is; ``halted``: share of crops in which both arms come up only part of their way, and again of those
-    in which one does. ``strangers``: share of crops whose reactor is another clip's; ``streamed``: share of crops that
+    how far the whole body is. ``strangers``: share of crops whose reactor is another clip's; ``streamed``: share of crops that
     end a plan's ``horizon`` after now, where the actor is known up to now."""
 
-    steps: int = 8000
+    steps: int = 2500
     batch: int = 24
     learning_rate: float = 2e-3
-    width: int = 64
+    width: int = 40
     late: float = 15.0
     short_m: float = 0.40
     stray_m: float = 0.30
-    halted: float = 0.3
     strangers: float = 0.08
     streamed: float = 0.5
     horizon: int = 16
@@ -116,17 +114,15 @@ def erring(seen: torch.Tensor, config: ContactConfig, generator: torch.Generator
     ways = wander(generator, frames, 4, 3)
     if uniform() < 0.7:
         points += config.stray_m / 2 * ways[:, 2:] * torch.tensor([1.0, 0.1, 1.0])
-    # Both arms of one movement err alike more often than not.
-    together = uniform() if uniform() < config.halted else None
     for side in range(2):
         if uniform() < 0.6:
             off = config.short_m / 3 * uniform() * ways[:, side]
             points[:, side] += off
             points[:, 2 + side] += 0.5 * off
-        if together is not None or uniform() < config.halted:
+        if uniform() < 0.3:
             # The arm comes up only part of its way.
             rest = points[:, 4 + side] + (points[0, side] - points[0, 4 + side])
-            points[:, side] += 0.8 * (uniform() if together is None else together) * (rest - points[:, side])
+            points[:, side] += 0.75 * uniform() * (rest - points[:, side])
     tremble = wander(generator, frames, 8, POINTS + turns.shape[1])
     turns = F.normalize(turns + 0.35 * uniform() * tremble[:, POINTS:], dim=-1)
     return torch.cat([points + 0.01 * tremble[:, :POINTS], turns], 1)

@@ -201,7 +201,7 @@ def contact(pairs: list[Path] = typer.Option(..., help="Folder of composed pairs
                                              "more than once."),
             out: Path = typer.Option(Path("contact.safetensors"), "--out", "-o", help="Where to write."),
             clips: int = typer.Option(3000, min=1, help="About so many clips of each folder, spread over it."),
-            steps: int = typer.Option(8000, min=1, help="Steps of training."),
+            steps: int = typer.Option(2500, min=1, help="Steps of training."),
             seed: int = typer.Option(0, help="Same seed and clips, same network.")) -> None:
     """Train the network that tells where hands are about to meet, which `--contact` acts upon; minutes on one core.
 
