@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bends.h"
 #include "machine.h"
+#include "quad.h"
 
 namespace rti {
 namespace {
@@ -41,52 +43,52 @@ float depth(const Capsule& c, Vec3 centre, float radius, Vec3& out) noexcept {
 
 }  // namespace
 
-RTI_TICK void Rig::stand(const Lanes& lanes, const std::int8_t* these, int count, Placed& out) const noexcept {
+RTI_TICK void Rig::stand(Vec3 root, const float* wxyz, const std::int8_t* these, int count, Placed& out) const noexcept {
     for (int i = 0; i < count; ++i) {
         const int n = these[i], p = parent[n];
-        const Quat local = lanes.get(n);
-        out.rotation[n] = p < 0 ? local : mul(out.rotation[p], local);
-        out.position[n] = p < 0 ? lanes.root : out.position[p] + rotate(out.rotation[p], offset[n]);
+        Quad turn = quad(wxyz + 4 * joint_of[n]);
+        Triple at = triple(root);
+        if (p >= 0) {
+            const Quad above_it = quad(out.rotation[p]);
+            turn = mul(above_it, turn);
+            at = triple(out.position[p]) + rotate(above_it, triple(offset[n]));
+        }
+        store(turn, out.rotation[n]);
+        store(at, out.position[n]);
     }
     if (pelvis == 0) return;
-    const Vec3 shift = lanes.root - out.position[pelvis];
+    const Vec3 shift = root - out.position[pelvis];
     for (int i = 0; i < count; ++i) out.position[these[i]] = out.position[these[i]] + shift;
 }
 
-// Without an angle, and with no more roots than it takes: it runs every tick that a foot stands.
-RTI_TICK void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float* wxyz) noexcept {
-    const int upper = limb.upper, middle = limb.middle, end = limb.end;
-    const Vec3 a = placed.position[upper], b = placed.position[middle], c = placed.position[end], line = target - a;
-    const float p = limb.first, q = limb.second, unit = 0.5f / (p * q), far = length(line);
-    const float want = std::clamp(far, std::fabs(p - q) + 1e-3f, 0.999f * (p + q));
-    // Cosines and sines of the inner angle now and as it shall be, by the law of cosines.
-    const float now = std::clamp((p * p + q * q - dot(c - a, c - a)) * unit, -1.0f, 1.0f), now_sine = std::sqrt(1 - now * now);
-    const float then = (p * p + q * q - want * want) * unit, then_sine = std::sqrt(1 - then * then);
-    // The limb bends in the plane it bends in already; a straight one about the joint's own side.
-    const Vec3 bend = now_sine > 1e-3f ? cross(b - a, c - b) * (2 * unit / now_sine) : rotate(placed.rotation[upper], limb.hinge);
-    const float cosine = 1 + now * then + now_sine * then_sine, open = now_sine * then - now * then_sine;
-    const float half = 1 / std::sqrt(2 * std::max(cosine, 1e-6f));
-    const Quat opening{cosine * half, bend.x * open * half, bend.y * open * half, bend.z * open * half};
-    const Vec3 reached = b + rotate(opening, c - b) - a;
-    // The shortest turn of what it reaches into the line to the target.
-    const float reach_now = length(reached), both = far * reach_now, along = both + dot(reached, line);
-    if (!(along > 1e-3f * both)) return;
-    const float norm = 1 / std::sqrt(2 * both * along);
-    const Vec3 around = cross(reached, line) * norm;
-    const Quat swing{along * norm, around.x, around.y, around.z}, carried = mul(swing, opening);
-    // What lies between two of the three goes with the one above it.
-    for (int n = rig.parent[end]; n >= upper; n = rig.parent[n])
-        placed.rotation[n] = mul(n >= middle ? carried : swing, placed.rotation[n]);
-    placed.position[middle] = a + rotate(swing, b - a);
-    placed.position[end] = a + line * (reach_now / far);
-    for (const int n : {upper, middle, end}) {
-        const Quat world = placed.rotation[n];
-        rig.set(n, tidy(rig.parent[n] < 0 ? world : mul(conj(placed.rotation[rig.parent[n]]), world)), wxyz);
+// It runs every tick that a foot stands.
+RTI_TICK void reach(const Rig& rig, const Aim* aims, int count, Placed& placed, float* wxyz) noexcept {
+    Bends bends;
+    for (int k = 0; k < count; ++k) bends.set(k, *aims[k].limb, placed, aims[k].target);
+    bends.solve();
+    for (int k = 0; k < count; ++k) {
+        if (!bends.possible(k)) continue;
+        const Chain& limb = *aims[k].limb;
+        const int upper = limb.upper, middle = limb.middle, end = limb.end;
+        const Quad swing = bends.swing(k), carried = bends.carried(k);
+        // What lies between two of the three goes with the one above it.
+        for (int n = rig.parent[end]; n >= upper; n = rig.parent[n])
+            store(mul(n >= middle ? carried : swing, quad(placed.rotation[n])), placed.rotation[n]);
+        const Triple a = triple(placed.position[upper]);
+        store(a + bends.middle(k), placed.position[middle]);
+        store(a + bends.end(k), placed.position[end]);
+        for (const int n : {upper, middle, end}) {
+            const Quad world = quad(placed.rotation[n]);
+            const int p = rig.parent[n];
+            store(tidy(p < 0 ? world : mul(conj(quad(placed.rotation[p])), world)), wxyz + 4 * rig.joint_of[n]);
+        }
     }
 }
 
 RTI_TICK float FootLock::apply(const Rig& rig, Placed& placed, float dt, float strength, float* wxyz) noexcept {
     float moved = 0;
+    Aim aims[2];
+    int count = 0;
     for (int side = 0; side < 2; ++side) {
         Foot& foot = feet_[side];
         const Vec3 ankle = placed.position[rig.legs[side].end];
@@ -115,8 +117,9 @@ RTI_TICK float FootLock::apply(const Rig& rig, Placed& placed, float dt, float s
         const Vec3 flat = rig.flat(foot.shift) * strength;
         if (!(dot(flat, flat) > 1e-8f)) continue;
         moved = std::max(moved, dot(flat, flat));
-        reach(rig, rig.legs[side], placed, ankle + flat, wxyz);
+        aims[count++] = {&rig.legs[side], ankle + flat};
     }
+    if (count != 0) reach(rig, aims, count, placed, wxyz);
     return std::sqrt(moved);
 }
 
@@ -150,7 +153,8 @@ float PushOut::apply(const Rig& rig, Placed& placed, const Obstacle& actor, floa
             const float d = depth(part, placed.position[arm.end], kHandRadius * rig.scale, out);
             if (d <= 0) continue;
             deepest = std::max(deepest, d);
-            reach(rig, arm, placed, placed.position[arm.end] + out * (d * strength), wxyz);
+            const Aim aim{&arm, placed.position[arm.end] + out * (d * strength)};
+            reach(rig, &aim, 1, placed, wxyz);
         }
     return deepest;
 }

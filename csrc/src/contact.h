@@ -6,9 +6,14 @@
 
 namespace rti {
 
-// Turn both bones of a limb so that its end comes to `target`, or as near as it reaches; the end keeps its own orientation in the
-// world. `placed` is kept true for the three nodes.
-void reach(const Rig& rig, const Chain& limb, Placed& placed, Vec3 target, float* wxyz) noexcept;
+struct Aim {
+    const Chain* limb;
+    Vec3 target;
+};
+
+// Turn both bones of each limb, kPack of them at most, so that its end comes to its target, or as near as it reaches; the end keeps
+// its own orientation in the world. `placed` is kept true for the limbs' three nodes.
+void reach(const Rig& rig, const Aim* aims, int count, Placed& placed, float* wxyz) noexcept;
 
 class FootLock {
 public:

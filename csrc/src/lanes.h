@@ -7,6 +7,7 @@
 
 #include "machine.h"
 #include "math.h"
+#include "quad.h"
 
 namespace rti {
 
@@ -72,9 +73,10 @@ inline Turns way_between(const Pack& a, const Pack& b) noexcept {
 
 // Turn q in its own frame by `s` times one way plus `r` times another.
 RTI_INLINE void turn(Pack& __restrict q, const Turns& way, float s, const Turns& other, float r) noexcept {
+    const float qs = 0.25f * s, qr = 0.25f * r;
     for (int k = 0; k < kPack; ++k) {
-        const float vx = 0.25f * (way.x[k] * s + other.x[k] * r), vy = 0.25f * (way.y[k] * s + other.y[k] * r);
-        const float vz = 0.25f * (way.z[k] * s + other.z[k] * r);
+        const float vx = way.x[k] * qs + other.x[k] * qr, vy = way.y[k] * qs + other.y[k] * qr;
+        const float vz = way.z[k] * qs + other.z[k] * qr;
         const float n2 = vx * vx + vy * vy + vz * vz, d = 1 / (1 + n2);
         const float w = (1 - n2) * d, x = 2 * d * vx, y = 2 * d * vy, z = 2 * d * vz;
         const float qw = q.w[k], qx = q.x[k], qy = q.y[k], qz = q.z[k];
@@ -108,18 +110,14 @@ inline Vec3 limited(Vec3 v, float most) noexcept {
 
 // Every number finite and every rotation of unit length within 1e-3.
 RTI_INLINE bool sound(const Lanes& lanes, int packs) noexcept {
-    float off[kPack] = {};
+    Four off = all(0);
     for (int i = 0; i < packs; ++i) {
         const Pack& p = lanes.pack[i];
-        for (int k = 0; k < kPack; ++k) {
-            const float d = p.w[k] * p.w[k] + p.x[k] * p.x[k] + p.y[k] * p.y[k] + p.z[k] * p.z[k] - 1;
-            off[k] += d * d;
-        }
+        const Four w = four(p.w), x = four(p.x), y = four(p.y), z = four(p.z), d = w * w + x * x + y * y + z * z - all(1);
+        off = off + d * d;
     }
-    float sum = dot(lanes.root, lanes.root) * 0;
-    for (const float d : off) sum += d;
     // Neither NaN nor infinity compares.
-    return sum < 4e-6f;
+    return dot(lanes.root, lanes.root) * 0 + sum(off) < 4e-6f;
 }
 
 }  // namespace rti

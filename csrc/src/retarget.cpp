@@ -216,6 +216,7 @@ void Retarget::set_rig(const RestPose& rest) {
         rig.parent[n] = static_cast<std::int8_t>(nodes_[size(n)].parent);
         rig.offset[n] = basis_.out(nodes_[size(n)].offset);
     }
+    std::fill(rig.joint_of + rig.nodes, rig.joint_of + kMaxNodes, rig.joint_of[rig.nodes - 1]);
     // An axis that bones turn about: as rotations, not as vectors.
     const auto own_axis = [&](int role, Vec3 axis) {
         const Vec3 v = rotate(conj(nodes_[size(node_of(role))].turn), axis);

@@ -7,20 +7,26 @@
 
 #include "lanes.h"
 #include "pose.h"
+#include "quad.h"
 
 namespace rti {
 
 // Rotations and places of nodes in the world; only those that were asked for are true.
 struct Placed {
     Quat rotation[kMaxNodes];
-    Vec3 position[kMaxNodes];
+    Place position[kMaxNodes];
 };
 
 // Two bones with a joint between them. hinge: about it a straight limb bends, in the upper node's own frame.
 struct Chain {
     std::int8_t upper = -1, middle = -1, end = -1;
-    Vec3 hinge;
+    Place hinge;
     float first = 0, second = 0;  // lengths (m)
+    float squares = 0, unit = 0;  // for the law of cosines: the lengths' squares together, and one over twice their product
+
+    Chain() = default;
+    Chain(std::int8_t u, std::int8_t m, std::int8_t e, Vec3 about, float p, float q) noexcept
+        : upper(u), middle(m), end(e), hinge(about), first(p), second(q), squares(p * p + q * q), unit(0.5f / (p * q)) {}
 };
 
 struct Rig {
@@ -35,8 +41,8 @@ struct Rig {
     Quat above, pelvis_turn;       // world rotations: of what carries the pelvis, of the pelvis itself in the T-pose
     Vec3 head_up;                  // in the head's own frame
     std::int8_t parent[kMaxNodes] = {}, feet[kMaxNodes] = {}, all[kMaxNodes] = {};  // feet: the nodes down to the toes
-    std::int16_t joint_of[kMaxNodes] = {};
-    Vec3 offset[kMaxNodes];
+    std::int16_t joint_of[kMaxNodes] = {};  // of lanes past the nodes: the last node's
+    Place offset[kMaxNodes];
     // Joints that are no nodes, which stay at rest.
     struct Still {
         std::int32_t joint;
@@ -46,7 +52,13 @@ struct Rig {
 
     // The engine's rotations [joints][4] and root.
     void write(const Lanes& lanes, float* wxyz) const noexcept {
-        for (int n = 0; n < nodes; ++n) set(n, lanes.get(n), wxyz);
+        for (int i = 0; i < packs; ++i) {
+            const Pack& p = lanes.pack[i];
+            const std::int16_t* joint = joint_of + i * kPack;
+            // Lanes past the nodes are written where then comes the last node itself.
+            rows(four(p.w), four(p.x), four(p.y), four(p.z),
+                 {wxyz + 4 * joint[0], wxyz + 4 * joint[1], wxyz + 4 * joint[2], wxyz + 4 * joint[3]});
+        }
         for (const Still& s : still)
             for (int k = 0; k < 4; ++k) wxyz[4 * s.joint + k] = s.wxyz[k];
     }
@@ -59,8 +71,8 @@ struct Rig {
         out[0] = q.w, out[1] = q.x, out[2] = q.y, out[3] = q.z;
     }
 
-    // Where these nodes are, parents first, the pelvis among them.
-    void stand(const Lanes& lanes, const std::int8_t* these, int count, Placed& out) const noexcept;
+    // Where these nodes are, parents first, the pelvis among them, for the pelvis' place and the engine's rotations.
+    void stand(Vec3 root, const float* wxyz, const std::int8_t* these, int count, Placed& out) const noexcept;
 
     // Which way someone faces, as a turn about the vertical, from the pelvis' local rotation; and that rotation turned in the world.
     Quat heading(Quat pelvis_local) const noexcept {

@@ -44,7 +44,10 @@ public:
         put(slot[3], &now);
         const float there[4] = {root[0], root[1], root[2], 0};
         for (std::size_t i = 0; i < 2; ++i) put(slot[kHead + i], there + 2 * i);
-        for (std::size_t i = 0; i < words_ - kPlace; ++i) put(slot[kPlace + i], rotations + 2 * i);
+        for (std::size_t i = kPlace, end = words_; i < end; i += 2, rotations += 4) {
+            put(slot[i], rotations);
+            put(slot[i + 1], rotations + 2);
+        }
         slot[0].store(2 * index + 2, std::memory_order_release);
         written_.store(index + 1, std::memory_order_release);
     }

@@ -76,8 +76,8 @@ private:
     void find_place() noexcept;
     bool see_actor() noexcept;
     static void mend(Sample& sample, int joints) noexcept;
-    void pass(const Lanes& lanes, double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
-    void push_out(const Lanes& lanes, float dt, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
+    void pass(double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
+    void push_out(float dt, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
     void hands(const float* root, float* wxyz) noexcept;
     void extract_root(const Lanes& lanes, Vec3& root, float* wxyz, rti_pull_info& info) noexcept;
 
@@ -117,7 +117,6 @@ private:
     Histogram pull_ticks_;
     PushOut push_out_;
     Placed actor_placed_;
-    Lanes actor_lanes_;
     Sample seen_;
     Vec3 root_;
     Quat heading_;

@@ -11,14 +11,18 @@ namespace {
 // Lengths of a rotation that are taken (and mended), squared.
 constexpr float kShort = 0.98f, kLong = 1.02f;
 
-bool unit(const float* q, int count) noexcept {
-    bool ok = true;
-    for (int j = 0; j < count; ++j, q += 4) {
-        const float n2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3];
+// Four at a time, the last four again where they are no whole four more: a skeleton has that many joints.
+RTI_INLINE bool unit(const float* q, int count) noexcept {
+    const Four one = all(1), least = all(kShort), most = all(kLong);
+    Four bad = all(0);
+    for (int j = 0; j < count; j += kPack) {
+        Four w, x, y, z;
+        columns(q + 4 * std::min(j, count - kPack), w, x, y, z);
+        const Four n2 = w * w + x * x + y * y + z * z;
         // NaN fails both comparisons, infinity the second.
-        ok &= n2 > kShort && n2 < kLong;
+        bad = bad + where_more(n2, least, where_more(most, n2, all(0), one), one);
     }
-    return ok;
+    return sum(bad) == 0;
 }
 
 }  // namespace
@@ -66,7 +70,7 @@ RTI_INLINE void Session::prepare_pull() const noexcept {
     timeline_.prepare();
     pull_ticks_.prepare();
     fetch(&placed_, 12 * sizeof(Quat));
-    fetch(&placed_.position, 12 * sizeof(Vec3));
+    fetch(&placed_.position, 12 * sizeof(Place));
     if (plans_.fresh()) fetch_seam_code();
 }
 
@@ -109,29 +113,24 @@ bool Session::see_actor() noexcept {
     return true;
 }
 
-void Session::push_out(const Lanes& lanes, float dt, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
+void Session::push_out(float dt, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
     const Rig &own = timeline_.rig(), &other = actor_.map->rig();
     const Basis &here = reactor_.map->basis(), &there = actor_.map->basis();
-    for (int n = 0; n < other.nodes; ++n) {
-        const float* q = seen_.values.data() + 3 + 4 * other.joint_of[n];
-        actor_lanes_.set(n, {q[0], q[1], q[2], q[3]});
-    }
-    const float* at = seen_.values.data();
-    actor_lanes_.root = Vec3{at[0], at[1], at[2]} * there.metres_per_unit;
-    other.stand(actor_lanes_, other.all, other.nodes, actor_placed_);
+    const float* seen = seen_.values.data();
+    other.stand(Vec3{seen[0], seen[1], seen[2]} * there.metres_per_unit, seen + 3, other.all, other.nodes, actor_placed_);
     Obstacle obstacle = obstacle_of(other, actor_placed_);
     for (Vec3* p : {&obstacle.pelvis, &obstacle.neck, &obstacle.head, &obstacle.crown}) *p = here.out(there.in(*p));
-    own.stand(lanes, own.all, own.nodes, placed_);
+    own.stand(root, wxyz, own.all, own.nodes, placed_);
     Vec3 way;
     info.penetration = push_out_.apply(own, placed_, obstacle, dt, strength_.push_out, way, wxyz);
     root = root + way;
 }
 
-RTI_TICK void Session::pass(const Lanes& lanes, double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
+RTI_TICK void Session::pass(double time_s, Vec3& root, float* wxyz, rti_pull_info& info) noexcept {
     const Rig& rig = timeline_.rig();
     const auto dt = static_cast<float>(std::clamp(time_s - pull_time_, 0.0, 0.25));
-    if (pull_flags_ & RTI_FLAG_PUSH_OUT && see_actor()) push_out(lanes, dt, root, wxyz, info);
-    else if (pull_flags_ & RTI_FLAG_FOOT_LOCK) rig.stand(lanes, rig.feet, rig.feet_nodes, placed_);
+    if (pull_flags_ & RTI_FLAG_PUSH_OUT && see_actor()) push_out(dt, root, wxyz, info);
+    else if (pull_flags_ & RTI_FLAG_FOOT_LOCK) rig.stand(root, wxyz, rig.feet, rig.feet_nodes, placed_);
     if (pull_flags_ & RTI_FLAG_FOOT_LOCK) info.foot_slide = feet_.apply(rig, placed_, dt, strength_.foot_lock, wxyz);
 }
 
@@ -161,7 +160,13 @@ void Session::extract_root(const Lanes& lanes, Vec3& root, float* wxyz, rti_pull
 
 RTI_TICK rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* info) noexcept {
     const std::int64_t began = now_ticks();
-    rti_pull_info told = RTI_PULL_INFO_INIT;
+    rti_pull_info unasked;
+    // A caller of an older header has room for less.
+    const bool whole = info && info->struct_size >= sizeof unasked;
+    rti_pull_info& told = whole ? *info : unasked;
+    const std::uint32_t size = info ? info->struct_size : 0;
+    told = RTI_PULL_INFO_INIT;
+    told.struct_size = size;
     if (!prepared_.load(std::memory_order_relaxed)) prepare_pull();
     prepared_.store(false, std::memory_order_relaxed);
     fetch(out.rotations, static_cast<std::size_t>(out.joint_count) * 4 * sizeof(float));
@@ -171,7 +176,7 @@ RTI_TICK rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* i
     const Lanes& lanes = timeline_.show(time_s);
     Vec3 root = lanes.root;
     rig.write(lanes, out.rotations);
-    if (pull_flags_ & (RTI_FLAG_FOOT_LOCK | RTI_FLAG_PUSH_OUT)) pass(lanes, time_s, root, out.rotations, told);
+    if (pull_flags_ & (RTI_FLAG_FOOT_LOCK | RTI_FLAG_PUSH_OUT)) pass(time_s, root, out.rotations, told);
     const bool in_place = (pull_flags_ & RTI_FLAG_ROOT_MOTION) != 0;
     if (in_place) extract_root(lanes, root, out.rotations, told);
     rig.write_root(root, out.root);
@@ -182,11 +187,7 @@ RTI_TICK rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* i
     told.state = static_cast<std::int32_t>(timeline_.state());
     told.plan = plan ? plan->number : 0;
     told.plan_age_s = plan ? time_s - plan->start_s : 0;
-    if (info) {
-        told.struct_size = info->struct_size;
-        if (info->struct_size >= sizeof told) *info = told;
-        else std::memcpy(info, &told, info->struct_size);
-    }
+    if (info && !whole) std::memcpy(info, &told, size);
     state_.store(told.state, std::memory_order_relaxed);
     late_.add(timeline_.late() - late_.get());
     fallbacks_.add(timeline_.fallbacks() - fallbacks_.get());

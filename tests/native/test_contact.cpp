@@ -10,7 +10,7 @@ struct Shown {
         map_.to_lanes(pose, lanes);
         const Rig& rig = map_.rig();
         rig.write(lanes, rotations_.data());
-        rig.stand(lanes, rig.all, rig.nodes, placed);
+        rig.stand(lanes.root, rotations_.data(), rig.all, rig.nodes, placed);
     }
     float* rotations() { return rotations_.data(); }
     void look(Placed& out) const {
@@ -21,7 +21,7 @@ struct Shown {
             written.set(n, {q[0], q[1], q[2], q[3]});
         }
         unit = sound(written, rig.packs);
-        rig.stand(written, rig.all, rig.nodes, out);
+        rig.stand(lanes.root, rotations_.data(), rig.all, rig.nodes, out);
     }
 
     Lanes lanes;
@@ -54,7 +54,8 @@ TEST(a_limb_reaches_what_it_can) {
             const Chain& leg = rig.legs[0];
             const Quat ankle = it.placed.rotation[leg.end];
             const Vec3 hip = it.placed.position[leg.upper], target = it.placed.position[leg.end] + map.basis().out(way);
-            reach(rig, leg, it.placed, target, it.rotations());
+            const Aim aim{&leg, target};
+            reach(rig, &aim, 1, it.placed, it.rotations());
             Placed again;
             it.look(again);
             CHECK(it.unit);
