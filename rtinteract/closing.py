@@ -266,14 +266,16 @@ def _groups(touches):
 
 
 def _follow_steps(root, rotations, offsets, actor, touches, fixed):
-    """Walk farther to touches by what the body stands off; who need not or cannot walk there stays."""
+    """Walk farther to touches by what the body stands off; who need not or cannot walk there stays, and so does who is only
+    touched, as by a push: that one's own hands or chest take no part."""
     begin = fixed
     for group in _groups(touches):
         arrive = min(t.start for t in group)
         reactor = forward_kinematics(SMPL22, root, rotations, offsets=offsets, with_rotations=True)
         way = _missing(group, actor, reactor, offsets)
         far = float(np.linalg.norm(way))
-        if STEP_M < far < FAR_M and begin < arrive < len(root):
+        takes_part = any(t.b in HANDS or t.a not in HANDS for t in group)
+        if takes_part and STEP_M < far < FAR_M and begin < arrive < len(root):
             there = walk_farther(root, rotations, offsets, way, begin, arrive)
             if far * (1 - there[2]) < SHORT_M:
                 root, rotations = there[:2]

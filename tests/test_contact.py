@@ -137,6 +137,10 @@ def test_a_push_is_met_by_the_body():
         return np.abs(np.linalg.norm(level, axis=-1) - 0.10).max()
     assert off(after) < off(before)
     assert np.abs(after[0][:, [10, 11]] - before[0][:, [10, 11]]).max() < 2e-3
+    # Nobody steps up to be pushed.
+    far = meeting(apart=0.95, arm=0.0)[1]
+    before, after = posed(*far), posed(*close(*far, SMPL22.offsets, actor, [touch]))
+    assert np.abs(after[0][:, [10, 11]] - before[0][:, [10, 11]]).max() < 2e-3
 
 
 def test_what_was_shown_stays_and_what_is_far_is_left_alone():
