@@ -157,7 +157,7 @@ def _once(name: str, folder: Path, config, limits: dict, train: Callable[[], Res
         _begin(folder, inputs)
     distributed.wait()
     mark, described = folder / DONE, _described(config, limits)
-    if not inputs or mark.is_file() and json.loads(mark.read_text(encoding="utf-8")).get("of") == described:
+    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")).get("of") == described:
         return
     log.info("ablation %s", name)
     result = train()
