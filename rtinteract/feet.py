@@ -174,7 +174,7 @@ def walk_farther(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, w
     if share < 1 and arrive - begin >= 2 * STEP and lately.max() < _STOOD_M and far < STEP_M:
         # First the foot that stands on the side of the way.
         ahead = places[arrive, [leg[3] for leg in _LEGS]] @ way
-        starts = arrive - np.where(ahead == ahead.max(), 2, 1) * STEP
+        starts = arrive - STEP * np.where(np.arange(len(_LEGS)) == ahead.argmax(), 2, 1)
         u = np.clip((np.arange(len(root))[:, None] - starts) / STEP, 0, 1)
         return *_carried(root, rotations, offsets, places, u * u * (3 - 2 * u), way, LIFT_M * np.sin(np.pi * u) ** 2), 1.0
     if share < 1e-2:
