@@ -6,24 +6,44 @@ import torch
 
 from rtinteract import rotation as R
 
+# Greatest speeds that are carried over a seam, metres and radians a frame.
+_STEP, _TURN = 0.1, 0.5
 
-def _fade(frames: int, length: int, like: torch.Tensor) -> torch.Tensor:
-    """Share [frames] of the offset that is left at frames 1, 2, ... after the seam: one minus a minimum-jerk step."""
+
+def _shares(frames: int, length: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shares [frames] that are left of an offset, and of a speed a frame, at frames 1, 2, ... after the seam: a quintic that
+    comes to rest after ``length`` frames."""
     u = (torch.arange(1, frames + 1, dtype=like.dtype, device=like.device) / length).clamp(max=1)
-    return 1 - u ** 3 * (10 - 15 * u + 6 * u * u)
+    return 1 - u ** 3 * (10 - 15 * u + 6 * u * u), length * u * (1 - u * u * (6 - 8 * u + 3 * u * u))
+
+
+def _turn(a, b):
+    """Axis-angle [..., 3] of the turn from rotations a to b."""
+    return R.to_axis_angle(R.multiply(b, R.inverse(a)))
+
+
+def _limited(speed: torch.Tensor, most: float) -> torch.Tensor:
+    size = speed.norm(dim=-1, keepdim=True)
+    return speed * (most / size.clamp(min=most))
 
 
 def take_over(root, rotations, seam_root, seam_rotations, last_root, last_rotations, length: int):
-    """Carry a new motion on from where the old one stood.
+    """Carry a new motion on from where the old one stood, and as fast as that went.
 
-    ``root`` [..., T, 3] and local ``rotations`` [..., T, J, 4] are the new motion's frames after the seam, ``seam_*`` [..., 3]
-    and [..., J, 4] its own pose at the seam (the frame before), ``last_*`` the pose that was shown there. The difference is
-    added and fades over ``length`` frames, so speed is the new motion's from the first frame on.
+    ``root`` [..., T, 3] and local ``rotations`` [..., T, J, 4] are the new motion's frames after the seam, ``seam_*`` [..., P, 3]
+    and [..., P, J, 4] its own frames up to the seam, ``last_*`` those that were shown there; P is 1 or 2 (with one the speeds
+    are not known). What they differ in, in place and speed, is added and fades over ``length`` frames.
     """
     if length < 1:
         return root, rotations
-    share = _fade(root.shape[-2], length, root)
-    moved = root + (last_root - seam_root)[..., None, :] * share[:, None]
-    offset = R.to_axis_angle(R.multiply(last_rotations, R.inverse(seam_rotations)))[..., None, :, :]
-    turned = R.multiply(R.from_axis_angle(offset * share[:, None, None]), rotations)
-    return moved, R.normalize(turned)
+    share, run = (x[:, None] for x in _shares(root.shape[-2], length, root))
+    way = last_root - seam_root
+    turn = _turn(seam_rotations[..., -1, :, :], last_rotations[..., -1, :, :])
+    moved = way[..., -1:, :] * share
+    turned = turn[..., None, :, :] * share[..., None]
+    if way.shape[-2] > 1:
+        moved = moved + _limited(way[..., -1:, :] - way[..., -2:-1, :], _STEP) * run
+        speed = (_turn(last_rotations[..., -2, :, :], last_rotations[..., -1, :, :])
+                 - _turn(seam_rotations[..., -2, :, :], seam_rotations[..., -1, :, :]))
+        turned = turned + _limited(speed, _TURN)[..., None, :, :] * run[..., None]
+    return root + moved, R.normalize(R.multiply(R.from_axis_angle(turned), rotations))

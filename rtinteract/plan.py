@@ -108,8 +108,9 @@ def read_course(pipeline: Pipeline, images: torch.Tensor, frames: Frame, offsets
     root, rotations = poses.positions[..., 0, :], poses.rotations
     past = poses[:now]
     last = past if shown is None else shown
-    root, rotations = take_over(root[:, now:], rotations[:, now:], root[:, now - 1], rotations[:, now - 1],
-                                last.positions[:, -1, 0], last.rotations[:, -1], blend)
+    seam = slice(max(now - 2, now - len(last)), now)
+    root, rotations = take_over(root[:, now:], rotations[:, now:], root[:, seam], rotations[:, seam],
+                                last.positions[:, seam.start - now:, 0], last.rotations[:, seam.start - now:], blend)
     return Course(root, rotations, offsets), past
 
 

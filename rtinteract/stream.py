@@ -105,8 +105,9 @@ class _Window:
         return Poses(self.positions, self.rotations)[self.size - self.filled:]
 
     def last(self) -> Poses:
-        """The newest pose [1], a copy."""
-        return Poses(self.positions[-1:].clone(), self.rotations[-1:].clone())
+        """The newest two poses, a copy: where the body is and how fast it goes."""
+        newest = self.poses()[-2:]
+        return Poses(newest.positions.clone(), newest.rotations.clone())
 
     def bridge(self, gap: int, to: Poses, offsets: torch.Tensor) -> None:
         """Replace the newest ``gap`` poses of the body by a straight way from the one before them to the first of ``to``."""
