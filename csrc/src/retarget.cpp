@@ -248,8 +248,8 @@ Quat Retarget::read(const float* q) const noexcept {
 
 Quat Retarget::to_engine(Quat q) const noexcept {
     const float* m = turned_;
-    return tidy({q.w, m[0] * q.x + m[3] * q.y + m[6] * q.z, m[1] * q.x + m[4] * q.y + m[7] * q.z,
-                 m[2] * q.x + m[5] * q.y + m[8] * q.z});
+    return tidy(Quat{q.w, m[0] * q.x + m[3] * q.y + m[6] * q.z, m[1] * q.x + m[4] * q.y + m[7] * q.z,
+                     m[2] * q.x + m[5] * q.y + m[8] * q.z});
 }
 
 // Positions of these nodes, parents first, for the rotations there, with the pelvis at that place.

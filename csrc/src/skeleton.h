@@ -31,8 +31,8 @@ struct Basis {
 
     // -1 for left-handed axes: a mirrored frame sees every turn the other way round.
     float handedness() const noexcept {
-        return dot(cross({to_model[0], to_model[1], to_model[2]}, {to_model[3], to_model[4], to_model[5]}),
-                   {to_model[6], to_model[7], to_model[8]}) < 0 ? -1.0f : 1.0f;
+        const float* m = to_model;
+        return dot(cross(Vec3{m[0], m[1], m[2]}, Vec3{m[3], m[4], m[5]}), Vec3{m[6], m[7], m[8]}) < 0 ? -1.0f : 1.0f;
     }
 
     // Directions: without the unit.
