@@ -26,6 +26,8 @@ QUICK, SLOW = 6, 20
 FAR_M, SHORT_M = 0.8, 0.2
 # Shares of the arm's length that a hand is asked to reach, and lengths in metres that lean and pelvis give at most.
 REACH, LEAN_M, SHIFT_M = 0.985, 0.14, 0.10
+# How much more than a palm laid on it, or an arm too short, a trunk heeds the other one's chest.
+CHEST = 4.0
 # Metres from which on a body that stands off rather walks there than leans.
 STEP_M = 0.08
 # The forearm's share of a hand's twist.
@@ -145,8 +147,9 @@ def _need(touches, weights, goals, actor, reactor):
         if touch.b not in HANDS:
             there, here = _points(touch, actor, reactor)
             touched.append((weight, there - here, here - reactor[0][:, 9]))
-            needs += weight[:, None] * (there - here)
-            total += weight
+            share = weight * (1.0 if touch.a in HANDS else CHEST)
+            needs += share[:, None] * (there - here)
+            total += share
     mean = needs / np.maximum(total, 1.0)[:, None]
     turn, spread = np.zeros(len(needs)), np.full(len(needs), 1e-4)
     for weight, need, arm in touched:
@@ -238,9 +241,11 @@ def _arm_length(offsets, hand) -> float:
 
 
 def _missing(touches, actor, reactor, offsets):
-    """Metres [3] by which the whole body stands off for these touches, in the mean."""
+    """Metres [3] by which the whole body stands off for these touches, in the mean; where chests meet they alone say it, arms
+    then bend as they must."""
     ways, count = np.zeros(3), 0
-    for touch in touches:
+    chests = [t for t in touches if t.a not in HANDS and t.b not in HANDS]
+    for touch in chests or touches:
         rows = slice(touch.start, touch.end)
         there, here = (p[rows] for p in _points(touch, actor, reactor))
         if touch.b in HANDS:
@@ -304,8 +309,8 @@ def close(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, actor: t
         return root, rotations
     goals = _arm_goals(made, actor, reactor, weights)
     new_root, new, needs, turn = root, rotations.copy(), 0.0, 0.0
-    # A second time for what the first left, within the same limits.
-    for _ in range(2):
+    # Again for what is left, within the same limits; a clip has time for more.
+    for _ in range(4 if steps else 2):
         left, askew = _need(made, weights, goals, actor, reactor)
         if max(np.abs(left).max(), np.abs(askew).max()) < 2e-3:
             break

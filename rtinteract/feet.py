@@ -26,8 +26,8 @@ _LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))
 # Share by which steps are lengthened or shortened at most, and the frames over which the pelvis evens out what the two feet do.
 STRETCH = 0.5
 _EVEN = 9
-# Frames of a step that is added, metres by which the foot is lifted, and the longest such step.
-STEP, LIFT_M, STEP_M = 11, 0.05, 0.45
+# Frames of a step that is added and metres by which its foot is lifted; how far it goes in them, and how far at most in more.
+STEP, LIFT_M, STEP_M, LONGEST_M = 11, 0.05, 0.45, 0.65
 # Metres: who swung no foot farther stands.
 _STOOD_M = 0.03
 
@@ -171,11 +171,12 @@ def walk_farther(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, w
     lately = walked[arrive] - walked[max(begin, arrive - 2 * STEP)]
     walked = walked[np.clip(np.arange(len(root)), begin, arrive)] - walked[begin]
     share = min(1.0, STRETCH * float(walked[-1].min()) / far)
-    if share < 1 and arrive - begin >= 2 * STEP and lately.max() < _STOOD_M and far < STEP_M:
+    step = max(STEP, round(STEP * far / STEP_M))
+    if share < 1 and arrive - begin >= 2 * step and lately.max() < _STOOD_M and far < LONGEST_M:
         # First the foot that stands on the side of the way.
         ahead = places[arrive, [leg[3] for leg in _LEGS]] @ way
-        starts = arrive - STEP * np.where(np.arange(len(_LEGS)) == ahead.argmax(), 2, 1)
-        u = np.clip((np.arange(len(root))[:, None] - starts) / STEP, 0, 1)
+        starts = arrive - step * np.where(np.arange(len(_LEGS)) == ahead.argmax(), 2, 1)
+        u = np.clip((np.arange(len(root))[:, None] - starts) / step, 0, 1)
         return *_carried(root, rotations, offsets, places, u * u * (3 - 2 * u), way, LIFT_M * np.sin(np.pi * u) ** 2), 1.0
     if share < 1e-2:
         return root, rotations, 0.0

@@ -127,6 +127,17 @@ def test_who_stands_too_far_steps_up_before_they_touch():
     assert np.minimum(steps[:, 0], steps[:, 1]).max() < 2e-3
 
 
+def test_chests_meet_though_the_arms_reach_from_afar():
+    actor, reactor = meeting(apart=0.75, arm=1.0)
+    arms = [Touch(9, RIGHT, 45, 65, 0.15, 1.0), Touch(RIGHT, 9, 45, 65, 0.15, 1.0)]
+    chests = Touch(9, 9, 45, 65, 0.30, 1.0)
+
+    def apart(touches):
+        places, _ = posed(*close(*reactor, SMPL22.offsets, actor, touches))
+        return np.linalg.norm((places[:, 9] - actor[0][:, 9])[48:62] * [1, 0, 1], axis=-1)
+    assert np.abs(apart([*arms, chests]) - 0.30).max() < 0.04 < np.abs(apart(arms) - 0.30).min()
+
+
 def test_a_push_is_met_by_the_body():
     actor, reactor = meeting(apart=0.72, arm=0.0)
     touch = Touch(RIGHT, 16, 40, 60, 0.10, 1.0)
