@@ -1,4 +1,5 @@
-"""Train the network that tells touches (`rtinteract.contact`) on composed pairs whose reactor errs as a model does."""
+"""Train the network that tells touches (`rtinteract.contact`) on composed pairs whose reactor errs as a model does, and on pairs
+whose reactor a model made (`rtinteract.training.reactions`)."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ SHORT = 20
 class ContactConfig:
     """``late``: frames by which a reactor comes too late or too early at most; ``short_m``: how far a hand is off; ``stray_m``:
     how far the whole body is. ``strangers``: share of crops whose reactor is another clip's; ``streamed``: share of crops that
-    end a plan's ``horizon`` after now, where the actor is known up to now."""
+    end a plan's ``horizon`` after now, where the actor is known up to now; ``made``: share of crops of pairs whose reactor a
+    model made, where there are such."""
 
     steps: int = 2500
     batch: int = 24
@@ -43,19 +45,21 @@ class ContactConfig:
     strangers: float = 0.08
     streamed: float = 0.5
     horizon: int = 16
+    made: float = 0.5
     seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Sight:
     """One clip as the network sees it: ``seen`` [T, 2, 15, 3]; ``touch`` bool [T, C], ``gap`` [T, C] metres and ``weight`` [T, C]
-    of the loss, one a channel."""
+    of the loss, one a channel; ``made``: whether its reactor is a model's."""
 
     seen: torch.Tensor
     touch: torch.Tensor
     gap: torch.Tensor
     weight: torch.Tensor
     kind: str = ""
+    made: bool = False
 
 
 def sight_of(clip: PairClip) -> Sight:
@@ -75,7 +79,7 @@ def sight_of(clip: PairClip) -> Sight:
             touch[contact.start:contact.end, channel] = True
             gap[contact.start:contact.end, channel] = contact.gap
             weight[contact.start:contact.end, channel] = max(1.0, SHORT / (contact.end - contact.start))
-    return Sight(torch.stack(people, 1), touch, gap, weight, clip.kind)
+    return Sight(torch.stack(people, 1), touch, gap, weight, clip.kind, bool(clip.meta.get("made")))
 
 
 def load_sights(folders: Sequence[Path], clips: int | None = None, progress: bool = True) -> list[Sight]:
@@ -151,9 +155,14 @@ def guessed(seen: torch.Tensor, now: int) -> torch.Tensor:
     return torch.cat([seen[:now], torch.cat([after[:, :POINTS], turns], 1)])
 
 
-def _crop(sights: Sequence[Sight], config: ContactConfig, rng: np.random.Generator, generator: torch.Generator):
-    """One training crop: (seen [CROP, 2, 15, 3], touch, gap, weight [CROP, C])."""
-    sight = sights[rng.integers(len(sights))]
+def _drawn(pools: Sequence[Sequence[Sight]], config: ContactConfig, rng: np.random.Generator) -> Sight:
+    """One of the (composed, made) sights."""
+    pool = pools[rng.random() < config.made] or pools[0] or pools[1]
+    return pool[rng.integers(len(pool))]
+
+
+def _crop(sights: Sequence[Sight], sight: Sight, config: ContactConfig, rng: np.random.Generator, generator: torch.Generator):
+    """One training crop of a ``sight``: (seen [CROP, 2, 15, 3], touch, gap, weight [CROP, C]); strangers are of ``sights``."""
     seen, touch = sight.seen, sight.touch
     actor, reactor = seen[:, 0], seen[:, 1]
     other = sights[rng.integers(len(sights))]
@@ -161,7 +170,8 @@ def _crop(sights: Sequence[Sight], config: ContactConfig, rng: np.random.Generat
         reactor, touch = strange(actor, reactor, other.seen[:, 1]), torch.zeros_like(touch)
     first = int(rng.integers(0, max(1, len(seen) - CROP + 1)))
     rows = (torch.arange(CROP) + first).clamp(max=len(seen) - 1)
-    actor, reactor = actor[rows], erring(reactor[rows], config, generator)
+    # A model's reactor errs as it is.
+    actor, reactor = actor[rows], reactor[rows] if sight.made else erring(reactor[rows], config, generator)
     touch, gap = touch[rows], sight.gap[rows]
     weight = torch.where(touch, sight.weight[rows], 1.0)
     if rng.random() < config.streamed:
@@ -198,9 +208,9 @@ def train_contact(sights: Sequence[Sight], config: ContactConfig | None = None, 
     _statistics(net, sights)
     optimizer = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.steps, pct_start=0.1)
-    told = 0.0
+    pools, told = [[s for s in sights if s.made == made] for made in (False, True)], 0.0
     for step in tqdm(range(config.steps), desc="contact", unit="step", disable=not progress):
-        crops = [_crop(sights, config, rng, generator) for _ in range(config.batch)]
+        crops = [_crop(sights, _drawn(pools, config, rng), config, rng, generator) for _ in range(config.batch)]
         seen, touch, gap, weight = (torch.stack(x) for x in zip(*crops, strict=True))
         logits, apart = net(features(seen))
         loss = F.binary_cross_entropy_with_logits(logits, touch.float(), weight) * 10

@@ -11,8 +11,10 @@ from pathlib import Path
 import typer
 
 from rtinteract.cli.files import check_folder, check_outputs, json_of, make_folder
+from rtinteract.cli.infer import DEVICE, MODEL
 from rtinteract.config import from_dict, to_dict
 from rtinteract.errors import ConfigError
+from rtinteract.model import load
 from rtinteract.motion.atomic import replacing
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model from scratch: codec, then text, then transformer, then "
@@ -270,6 +272,22 @@ def compose(mocap: Path = MOCAP,
         chosen = pair_files.load_pairs(out)[:20]
         write_sheet(sheet, [c.motions() for c in chosen], columns=2, titles=[f"{c.kind}: {c.texts[0]}" for c in chosen])
         typer.echo(f"wrote {sheet}")
+
+
+@data_app.command()
+def react(pairs: Path = typer.Option(..., help="Folder of composed pairs."),
+          out: Path = typer.Option(..., "--out", "-o", help="Folder for the pairs; continued if it was stopped."),
+          model: Path = MODEL, device: str = DEVICE, count: int = typer.Option(640, min=1, help="How many clips."),
+          kinds: str = typer.Option(None, help="Only these kinds, separated by commas; all of them when left out."),
+          seed: int = typer.Option(0, help="Same seed, model and pairs, same clips.")) -> None:
+    """Make pairs whose second person is a model's reaction, for `train contact` to learn a model's own errors from.
+
+    Example: rtinteract data react --pairs pairs --out reactions --count 640 --kinds handshake,hug,handover
+    """
+    make_folder(out)
+    only = [k.strip() for k in kinds.split(",")] if kinds else None
+    done = _training("reactions").write_reactions(load(model, device), pairs, out, count, only, seed)
+    typer.echo(f"wrote {done} clips to {out}")
 
 
 @data_app.command()
