@@ -16,7 +16,7 @@ def walk(speed, turn, first, frames):
 
 
 @pytest.mark.parametrize("length", [6, 10])
-def test_place_and_speed_go_on_over_the_seam(length):
+def test_place_goes_on_over_the_seam_and_speed_half_way(length):
     shown = walk([0.02, 0.0, 0.01], 0.05, -2, 2)
     root, rotations = walk([-0.01, 0.0, 0.03], -0.04, -2, FRAMES + 2)
     root = root + torch.tensor([0.05, 0.0, -0.02])
@@ -24,8 +24,8 @@ def test_place_and_speed_go_on_over_the_seam(length):
     way = torch.cat([shown[0], moved])
     angle = torch.cat([R.to_axis_angle(q)[:, 0, 1] for q in (shown[1], turned)])
     for x, before, after in ((way[:, 0], 0.02, -0.01), (way[:, 2], 0.01, 0.03), (angle, 0.05, -0.04)):
-        # The first frame goes on as before: a pop would be the whole difference of both speeds at once.
-        assert (x.diff()[1] - before).abs() < 0.4 * abs(after - before)
+        # A pop would be the whole difference of both speeds at once.
+        assert (x.diff()[1] - before).abs() < 0.7 * abs(after - before)
     assert torch.allclose(moved[length:], root[2:][length:], atol=1e-9)
     assert torch.allclose(turned[length:], rotations[2:][length:], atol=1e-9)
 
