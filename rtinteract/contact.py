@@ -2,7 +2,8 @@
 
 Each frame, it says for every pair of points that may touch (`CHANNELS`) how likely they do, and how far apart they then are.
 `touches` turns that into intervals, for `rtinteract.closing` to act upon. Trained by `rtinteract train contact` on composed
-pairs whose reactor errs as a model does; it reads no text, so any model's reactions will do.
+pairs whose reactor errs as a model does, and on a model's own reactions to them (the shipped network on the shipped model's).
+It reads no text.
 """
 
 from __future__ import annotations

@@ -168,10 +168,10 @@ def walk_farther(root: np.ndarray, rotations: np.ndarray, offsets: np.ndarray, w
     way = np.asarray(way) * [1.0, 0.0, 1.0]
     far = max(float(np.linalg.norm(way)), 1e-9)
     walked = np.stack([_walked(places[:, leg[3]]) for leg in _LEGS], -1)
-    lately = walked[arrive] - walked[max(begin, arrive - 2 * STEP)]
+    step = max(STEP, round(STEP * far / STEP_M))
+    lately = walked[arrive] - walked[max(begin, arrive - 2 * step)]
     walked = walked[np.clip(np.arange(len(root)), begin, arrive)] - walked[begin]
     share = min(1.0, STRETCH * float(walked[-1].min()) / far)
-    step = max(STEP, round(STEP * far / STEP_M))
     if share < 1 and arrive - begin >= 2 * step and lately.max() < _STOOD_M and far < LONGEST_M:
         # First the foot that stands on the side of the way.
         ahead = places[arrive, [leg[3] for leg in _LEGS]] @ way

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from command_line import script
 from rtinteract.training.contact import ContactConfig, load_sights, train_contact
+from rtinteract.training.evaluate_figures import START
 from rtinteract.training.pairs import Contact, PairClip, load_pairs, save_pairs
-from rtinteract.training.reactions import START, write_reactions
+from rtinteract.training.reactions import write_reactions
 from synthetic import meeting
 
 import rtinteract
@@ -56,6 +57,9 @@ def test_what_was_stopped_goes_on_and_another_model_is_refused(pairs, model, tmp
     assert first.read_bytes() == before and first.stat().st_mtime_ns == stamp and len(load_pairs(tmp_path)) == 2
     with pytest.raises(ConfigError, match="seed differ"):
         write_reactions(model, pairs, tmp_path, 2, seed=5, progress=False)
+    (tmp_path / "begun.json").write_text("{")
+    with pytest.raises(ConfigError, match="begun.json.*cannot be read"):
+        write_reactions(model, pairs, tmp_path, 2, progress=False)
     with pytest.raises(ConfigError, match="dance"):
         write_reactions(model, pairs, tmp_path / "other", 2, ["dance"], progress=False)
 

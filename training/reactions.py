@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rtinteract.training.evaluate_figures import START
 from rtinteract.training.pairs import PairClip, read_shard, shards_of, write_index, write_shard
 from tqdm import tqdm
 
@@ -20,8 +21,6 @@ from rtinteract.motion.atomic import replacing
 
 # Clips sampled at once, which is also a shard.
 BATCH = 32
-# Frames of the person's own with which a reaction begins.
-START = 4
 # Share of reactions made with their text.
 WITH_TEXT = 0.8
 _BEGUN = "begun.json"
@@ -82,7 +81,7 @@ def write_reactions(model: Model, folder: Path, out: Path, count: int, kinds: Se
 def _digest(model: Model) -> str:
     """Tells one model's weights from another's."""
     digest = hashlib.sha256(json.dumps(to_dict(model.config), sort_keys=True).encode())
-    for module in (model.codec, model.transformer):
+    for _, module in sorted(model.parts.modules().items()):
         for _, value in sorted(module.state_dict().items()):
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -92,7 +91,11 @@ def _begin(out: Path, about: dict) -> None:
     """Note what a folder's reactions are made of; ConfigError where it was begun otherwise."""
     begun = out / _BEGUN
     if begun.is_file():
-        there = json.loads(begun.read_text(encoding="utf-8"))
+        try:
+            there = dict(json.loads(begun.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{begun}: expected what the reactions are made of, got a file that cannot be read ({error}); give "
+                              "another folder") from error
         if there != about:
             other = sorted(k for k in about if there.get(k) != about[k])
             raise ConfigError(f"{out}: expected reactions begun the same way, got others ({', '.join(other)} differ); give "

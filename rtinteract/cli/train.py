@@ -199,15 +199,15 @@ def evaluator(pairs: Path = NEEDED_PAIRS, kind: str = KIND, smplx: Path = SMPLX,
 
 
 @train_app.command()
-def contact(pairs: list[Path] = typer.Option(..., help="Folder of composed pairs (rtinteract data compose); may be given "
-                                             "more than once."),
+def contact(pairs: list[Path] = typer.Option(..., help="Folder of composed pairs (rtinteract data compose), or of a model's "
+                                             "reactions to them (rtinteract data react); may be given more than once."),
             out: Path = typer.Option(Path("contact.safetensors"), "--out", "-o", help="Where to write."),
             clips: int = typer.Option(3000, min=1, help="About so many clips of each folder, spread over it."),
             steps: int = typer.Option(2500, min=1, help="Steps of training."),
             seed: int = typer.Option(0, help="Same seed and clips, same network.")) -> None:
     """Train the network that tells where hands are about to meet, which `--contact` acts upon; minutes on one core.
 
-    Example: rtinteract train contact --pairs pairs --out contact.safetensors
+    Example: rtinteract train contact --pairs pairs --pairs reactions --out contact.safetensors
     """
     stage = _training("contact")
     check_folder(out)
