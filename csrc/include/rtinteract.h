@@ -196,7 +196,7 @@ typedef struct rti_stats {
     uint64_t failed_hops;    /* hops that failed or gave an unsound plan */
     uint64_t late;           /* times that a pull found the next plan overdue */
     uint64_t fallbacks;      /* times that the last plan ran out */
-    double push_us[3];       /* p50, p95, p99 */
+    double push_us[3];       /* p50, p95, p99 of one tick in seven */
     double pull_us[3];
     double hop_us[3];
     double reaction_us[3];   /* from the push that completed a hop to the moment its plan could be pulled */

@@ -227,7 +227,7 @@ rti_status rti_session_set_flags(rti_session* session, uint32_t flags) {
     });
 }
 
-RTI_TICK rti_status rti_session_push_pose(rti_session* session, int32_t person, double time_s, const rti_pose* pose) {
+RTI_GATE rti_status rti_session_push_pose(rti_session* session, int32_t person, double time_s, const rti_pose* pose) {
     if (!session || !pose || (person != RTI_ACTOR && person != RTI_REACTOR)) return RTI_E_ARGUMENT;
     if (pose->struct_size < sizeof(rti_pose)) return RTI_E_VERSION;
     return pose->rotations ? session->core.push(person, time_s, *pose) : RTI_E_ARGUMENT;
@@ -238,7 +238,7 @@ rti_status rti_session_ready(const rti_session* session) {
     return session->core.ready() ? RTI_OK : RTI_NOT_READY;
 }
 
-RTI_TICK rti_status rti_session_pull_pose(rti_session* session, double time_s, rti_pose* out, rti_pull_info* info) {
+RTI_GATE rti_status rti_session_pull_pose(rti_session* session, double time_s, rti_pose* out, rti_pull_info* info) {
     if (!session || !out || !out->rotations || out->joint_count != session->core.shown_joints()) return RTI_E_ARGUMENT;
     if (out->struct_size < sizeof(rti_pose) || (info && info->struct_size < sizeof(std::uint32_t))) return RTI_E_VERSION;
     return session->core.pull(time_s, *out, info);

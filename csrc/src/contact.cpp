@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "bends.h"
 #include "machine.h"
@@ -46,7 +47,7 @@ float depth(const Capsule& c, Vec3 centre, float radius, Vec3& out) noexcept {
 RTI_TICK void Rig::stand(Vec3 root, const float* wxyz, const std::int8_t* these, int count, Placed& out) const noexcept {
     for (int i = 0; i < count; ++i) {
         const int n = these[i], p = parent[n];
-        Quad turn = quad(wxyz + 4 * joint_of[n]);
+        Quad turn = quad(wxyz + begin[n]);
         Triple at = triple(root);
         if (p >= 0) {
             const Quad above_it = quad(out.rotation[p]);
@@ -61,66 +62,58 @@ RTI_TICK void Rig::stand(Vec3 root, const float* wxyz, const std::int8_t* these,
     for (int i = 0; i < count; ++i) out.position[these[i]] = out.position[these[i]] + shift;
 }
 
-// It runs every tick that a foot stands.
-RTI_TICK void reach(const Rig& rig, const Aim* aims, int count, Placed& placed, float* wxyz) noexcept {
-    Bends bends;
-    for (int k = 0; k < count; ++k) bends.set(k, *aims[k].limb, placed, aims[k].target);
-    bends.solve();
-    for (int k = 0; k < count; ++k) {
-        if (!bends.possible(k)) continue;
-        const Chain& limb = *aims[k].limb;
-        const int upper = limb.upper, middle = limb.middle, end = limb.end;
-        const Quad swing = bends.swing(k), carried = bends.carried(k);
-        // What lies between two of the three goes with the one above it.
-        for (int n = rig.parent[end]; n >= upper; n = rig.parent[n])
-            store(mul(n >= middle ? carried : swing, quad(placed.rotation[n])), placed.rotation[n]);
-        const Triple a = triple(placed.position[upper]);
-        store(a + bends.middle(k), placed.position[middle]);
-        store(a + bends.end(k), placed.position[end]);
-        for (const int n : {upper, middle, end}) {
-            const Quad world = quad(placed.rotation[n]);
-            const int p = rig.parent[n];
-            store(tidy(p < 0 ? world : mul(conj(quad(placed.rotation[p])), world)), wxyz + 4 * rig.joint_of[n]);
-        }
-    }
+void reach(const Rig& rig, const Aim& aim, Placed& placed, float* wxyz) noexcept {
+    const Chain& limb = *aim.limb;
+    const Limbs limbs = {&limb, &limb, &limb, &limb};
+    const Bent bent = bend(limbs, placed, all(aim.target));
+    if (!(sum(bent.possible) > 0)) return;
+    write(rig, limbs, placed, bent, all(1), wxyz);
+    alignas(16) float swing[4][4], carried[4][4], middle[4][4], end[4][4];
+    rows(bent.swing.w, bent.swing.x, bent.swing.y, bent.swing.z, swing);
+    rows(bent.carried.w, bent.carried.x, bent.carried.y, bent.carried.z, carried);
+    rows(bent.middle.x, bent.middle.y, bent.middle.z, all(0), middle);
+    rows(bent.end.x, bent.end.y, bent.end.z, all(0), end);
+    for (int n = rig.parent[limb.end()]; n >= limb.upper(); n = rig.parent[n])
+        store(mul(quad(n >= limb.middle() ? carried[0] : swing[0]), quad(placed.rotation[n])), placed.rotation[n]);
+    const Triple from = triple(placed.position[limb.upper()]);
+    store(from + triple(middle[0]), placed.position[limb.middle()]);
+    store(from + triple(end[0]), placed.position[limb.end()]);
 }
 
-RTI_TICK float FootLock::apply(const Rig& rig, Placed& placed, float dt, float strength, float* wxyz) noexcept {
-    float moved = 0;
-    Aim aims[2];
-    int count = 0;
-    for (int side = 0; side < 2; ++side) {
-        Foot& foot = feet_[side];
-        const Vec3 ankle = placed.position[rig.legs[side].end];
-        const float toe = dot(placed.position[rig.toes[side]], rig.up) - rig.toe_height;
-        // Pulls at one moment tell nothing of a speed: what stands then stands as it did.
-        if (!foot.known || dt > 1e-4f) {
-            const Vec3 step = rig.flat(ankle - foot.last);
-            const auto slower = [&](float speed) {
-                const float most = speed * rig.scale * dt;
-                return foot.known && dot(step, step) < most * most;
-            };
-            if (foot.locked) {
-                foot.shift = foot.anchor - ankle;
-                foot.locked = toe < 2 * kToeHeight * rig.scale && slower(kLeaveSpeed) &&
-                              dot(foot.shift, foot.shift) < kStretch * kStretch * rig.scale * rig.scale;
-            } else {
-                foot.shift = foot.shift * (1 - share(kRelease, dt));
-                foot.locked = toe < kToeHeight * rig.scale && slower(kStandSpeed);
-                // It stands where it is shown, so locking moves nothing.
-                foot.anchor = ankle + foot.shift;
-            }
-            foot.last = ankle;
-            foot.known = true;
-        }
-        // Height stays the motion's: heels rise while toes stand.
-        const Vec3 flat = rig.flat(foot.shift) * strength;
-        if (!(dot(flat, flat) > 1e-8f)) continue;
-        moved = std::max(moved, dot(flat, flat));
-        aims[count++] = {&rig.legs[side], ankle + flat};
+RTI_TICK float FootLock::apply(const Rig& rig, const Placed& placed, float dt, float strength, float* wxyz) noexcept {
+    const Chain *left = &rig.legs[0], *right = &rig.legs[1];
+    const Limbs legs = {left, right, right, right};
+    const Four3 up = all(rig.up), ankle = places(placed, legs, [](const Chain& c) { return c.end(); });
+    const auto flat = [&up](Four3 v) { return v - up * dot(v, up); };
+    // Pulls at one moment tell nothing of a speed: what stands then stands as it did.
+    if (!known_ || dt > 1e-4f) {
+        const Four3 toes = places(placed, legs, [&](const Chain& c) { return rig.toes[&c - rig.legs]; });
+        stand(ankle, flat(ankle - last_), dot(toes, up) - all(rig.toe_height), rig.scale, dt);
     }
-    if (count != 0) reach(rig, aims, count, placed, wxyz);
-    return std::sqrt(moved);
+    // Height stays the motion's: heels rise while toes stand.
+    const Four3 way = flat(shift_) * all(strength);
+    const Four far = dot(way, way), moved = where_more(far, all(1e-8f), far, all(0));
+    float most[4];
+    std::memcpy(most, &moved, sizeof most);
+    const float farther = std::max(most[0], most[1]);
+    if (farther > 0) write(rig, legs, placed, bend(legs, placed, ankle + way), moved, wxyz);
+    return std::sqrt(farther);
+}
+
+RTI_INLINE void FootLock::stand(Four3 ankle, Four3 step, Four toe, float scale, float dt) noexcept {
+    const Four one = all(1), none = all(0), half = all(0.5f), way2 = dot(step, step);
+    const auto squared = [](float x) { return all(x * x); };
+    const auto slower = [&](float speed) { return where_more(squared(speed * scale * dt), way2, one, none); };
+    const auto lower = [&](float height) { return where_more(all(height * scale), toe, one, none); };
+    const Four3 held = anchor_ - ankle, released = shift_ * all(1 - share(kRelease, dt));
+    const Four near = where_more(squared(kStretch * scale), dot(held, held), one, none);
+    shift_ = where_more(locked_, half, held, released);
+    // It stands where it is shown, so locking moves nothing.
+    anchor_ = where_more(locked_, half, anchor_, ankle + shift_);
+    const Four stays = lower(2 * kToeHeight) * slower(kLeaveSpeed) * near, stops = lower(kToeHeight) * slower(kStandSpeed);
+    locked_ = where_more(locked_, half, stays, stops) * all(known_ ? 1.0f : 0.0f);
+    last_ = ankle;
+    known_ = true;
 }
 
 Obstacle obstacle_of(const Rig& rig, const Placed& placed) noexcept {
@@ -150,11 +143,10 @@ float PushOut::apply(const Rig& rig, Placed& placed, const Obstacle& actor, floa
     for (const Chain& arm : rig.arms)
         for (const Capsule& part : {body, head}) {
             Vec3 out;
-            const float d = depth(part, placed.position[arm.end], kHandRadius * rig.scale, out);
+            const float d = depth(part, placed.position[arm.end()], kHandRadius * rig.scale, out);
             if (d <= 0) continue;
             deepest = std::max(deepest, d);
-            const Aim aim{&arm, placed.position[arm.end] + out * (d * strength)};
-            reach(rig, &aim, 1, placed, wxyz);
+            reach(rig, {&arm, placed.position[arm.end()] + out * (d * strength)}, placed, wxyz);
         }
     return deepest;
 }

@@ -11,27 +11,27 @@ struct Aim {
     Vec3 target;
 };
 
-// Turn both bones of each limb, kPack of them at most, so that its end comes to its target, or as near as it reaches; the end keeps
-// its own orientation in the world. `placed` is kept true for the limbs' three nodes.
-void reach(const Rig& rig, const Aim* aims, int count, Placed& placed, float* wxyz) noexcept;
+// Turn both bones of a limb so that its end comes to its target, or as near as it reaches; the end keeps its own orientation in the
+// world. `placed` is kept true for the limb's three nodes.
+void reach(const Rig& rig, const Aim& aim, Placed& placed, float* wxyz) noexcept;
 
 class FootLock {
 public:
-    void reset() noexcept { feet_[0] = feet_[1] = {}; }
+    void reset() noexcept { *this = {}; }
 
     // Hold the feet that stand, `dt` seconds after the last call, by `strength` (0 to 1) of their way. Returns how far the farther foot
     // was moved (m).
-    float apply(const Rig& rig, Placed& placed, float dt, float strength, float* wxyz) noexcept;
+    float apply(const Rig& rig, const Placed& placed, float dt, float strength, float* wxyz) noexcept;
 
 private:
-    struct Foot {
-        bool known = false, locked = false;
-        Vec3 last;    // where the motion had it
-        Vec3 anchor;  // where it stands while locked
-        Vec3 shift;   // how far it is moved away from the motion
-    };
+    void stand(Four3 ankle, Four3 step, Four toe, float scale, float dt) noexcept;
 
-    Foot feet_[2];
+    // Both feet side by side. locked_: ones where a foot is held.
+    bool known_ = false;
+    Four locked_ = all(0);
+    Four3 last_ = all(Vec3{});    // where the motion had it
+    Four3 anchor_ = all(Vec3{});  // where it stands while locked
+    Four3 shift_ = all(Vec3{});   // how far it is moved away from the motion
 };
 
 // The parts of a body that others are kept out of (m).

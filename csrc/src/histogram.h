@@ -32,7 +32,7 @@ public:
     }
 
     // Begin to fetch what the next add() is likely to touch. Any thread.
-    void prepare() const noexcept { fetch(last_.load(std::memory_order_relaxed), 1); }
+    void prepare() const noexcept { fetch_line(reinterpret_cast<const char*>(last_.load(std::memory_order_relaxed))); }
 
     // p50, p95 and p99 in units of which one that was added holds `scale`; zeros when nothing was added.
     void percentiles(double scale, double out[3]) const noexcept {

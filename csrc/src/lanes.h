@@ -1,4 +1,4 @@
-// Poses as what is shown: each joint's rotation in its parent's frame in the engine's axes, four joints side by side, so that one
+// Poses as what is shown: each joint's rotation in its parent's frame in the engine's axes, eight joints side by side, so that one
 // instruction turns several. Loops have a fixed length and no branch, which is what compilers vectorise.
 #pragma once
 
@@ -11,14 +11,14 @@
 
 namespace rti {
 
-constexpr int kPack = 4, kMaxPacks = 12, kMaxNodes = kPack * kMaxPacks;
+constexpr int kPack = 8, kMaxPacks = 6, kMaxNodes = kPack * kMaxPacks;
 
-struct alignas(16) Pack {
+struct alignas(32) Pack {
     float w[kPack], x[kPack], y[kPack], z[kPack];
 };
 
 // Rotations as vectors along their axes, 4 tan(angle / 4) long: nearly the angle, and back and forth without a sine or a root.
-struct alignas(16) Turns {
+struct alignas(32) Turns {
     float x[kPack], y[kPack], z[kPack];
 };
 
@@ -110,14 +110,16 @@ inline Vec3 limited(Vec3 v, float most) noexcept {
 
 // Every number finite and every rotation of unit length within 1e-3.
 RTI_INLINE bool sound(const Lanes& lanes, int packs) noexcept {
-    Four off = all(0);
+    alignas(32) float off[kPack] = {};
     for (int i = 0; i < packs; ++i) {
         const Pack& p = lanes.pack[i];
-        const Four w = four(p.w), x = four(p.x), y = four(p.y), z = four(p.z), d = w * w + x * x + y * y + z * z - all(1);
-        off = off + d * d;
+        for (int k = 0; k < kPack; ++k) {
+            const float d = p.w[k] * p.w[k] + p.x[k] * p.x[k] + p.y[k] * p.y[k] + p.z[k] * p.z[k] - 1;
+            off[k] += d * d;
+        }
     }
     // Neither NaN nor infinity compares.
-    return dot(lanes.root, lanes.root) * 0 + sum(off) < 4e-6f;
+    return dot(lanes.root, lanes.root) * 0 + sum(four(off) + four(off + 4)) < 4e-6f;
 }
 
 }  // namespace rti

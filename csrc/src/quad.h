@@ -88,7 +88,7 @@ RTI_INLINE Quad tidy(Quad q) noexcept {
 }
 
 RTI_INLINE Four all(float x) noexcept { return {_mm_set1_ps(x)}; }
-RTI_INLINE Four four(const float (&of)[4]) noexcept { return {_mm_loadu_ps(of)}; }
+RTI_INLINE Four four(const float* of) noexcept { return {_mm_loadu_ps(of)}; }
 RTI_INLINE Four operator+(Four a, Four b) noexcept { return {_mm_add_ps(a.v, b.v)}; }
 RTI_INLINE Four operator-(Four a, Four b) noexcept { return {_mm_sub_ps(a.v, b.v)}; }
 RTI_INLINE Four operator*(Four a, Four b) noexcept { return {_mm_mul_ps(a.v, b.v)}; }
@@ -98,12 +98,17 @@ RTI_INLINE Four smaller(Four a, Four b) noexcept { return {_mm_min_ps(a.v, b.v)}
 RTI_INLINE Four larger(Four a, Four b) noexcept { return {_mm_max_ps(a.v, b.v)}; }
 // `a` where x is more than y, else `b`.
 RTI_INLINE Four where_more(Four x, Four y, Four a, Four b) noexcept {
+#  if defined(__GNUC__)
+    // One instruction where the processor has it.
+    return {x.v > y.v ? a.v : b.v};
+#  else
     const __m128 more = _mm_cmpgt_ps(x.v, y.v);
     return {_mm_or_ps(_mm_and_ps(more, a.v), _mm_andnot_ps(more, b.v))};
+#  endif
 }
 // Between rows, each of one thing, and the numbers of all. The last row is written first: rows may lie at one place.
-RTI_INLINE void columns(const float* rows, Four& a, Four& b, Four& c, Four& d) noexcept {
-    a.v = _mm_loadu_ps(rows), b.v = _mm_loadu_ps(rows + 4), c.v = _mm_loadu_ps(rows + 8), d.v = _mm_loadu_ps(rows + 12);
+RTI_INLINE void columns(const float* const (&rows)[4], Four& a, Four& b, Four& c, Four& d) noexcept {
+    a.v = _mm_loadu_ps(rows[0]), b.v = _mm_loadu_ps(rows[1]), c.v = _mm_loadu_ps(rows[2]), d.v = _mm_loadu_ps(rows[3]);
     _MM_TRANSPOSE4_PS(a.v, b.v, c.v, d.v);
 }
 RTI_INLINE void rows(Four a, Four b, Four c, Four d, float* const (&out)[4]) noexcept {
@@ -120,7 +125,7 @@ struct Four {
 template <class Of>
 inline Four each(Of of) noexcept { return {{of(0), of(1), of(2), of(3)}}; }
 inline Four all(float x) noexcept { return {{x, x, x, x}}; }
-inline Four four(const float (&of)[4]) noexcept { return each([&](int k) { return of[k]; }); }
+inline Four four(const float* of) noexcept { return each([&](int k) { return of[k]; }); }
 inline Four operator+(Four a, Four b) noexcept { return each([&](int k) { return a.v[k] + b.v[k]; }); }
 inline Four operator-(Four a, Four b) noexcept { return each([&](int k) { return a.v[k] - b.v[k]; }); }
 inline Four operator*(Four a, Four b) noexcept { return each([&](int k) { return a.v[k] * b.v[k]; }); }
@@ -131,8 +136,8 @@ inline Four larger(Four a, Four b) noexcept { return each([&](int k) { return a.
 inline Four where_more(Four x, Four y, Four a, Four b) noexcept {
     return each([&](int k) { return x.v[k] > y.v[k] ? a.v[k] : b.v[k]; });
 }
-inline void columns(const float* rows, Four& a, Four& b, Four& c, Four& d) noexcept {
-    for (int k = 0; k < 4; ++k, rows += 4) a.v[k] = rows[0], b.v[k] = rows[1], c.v[k] = rows[2], d.v[k] = rows[3];
+inline void columns(const float* const (&rows)[4], Four& a, Four& b, Four& c, Four& d) noexcept {
+    for (int k = 0; k < 4; ++k) a.v[k] = rows[k][0], b.v[k] = rows[k][1], c.v[k] = rows[k][2], d.v[k] = rows[k][3];
 }
 inline void rows(Four a, Four b, Four c, Four d, float* const (&out)[4]) noexcept {
     for (int k = 3; k >= 0; --k) out[k][0] = a.v[k], out[k][1] = b.v[k], out[k][2] = c.v[k], out[k][3] = d.v[k];
@@ -152,6 +157,23 @@ inline void store(Triple p, float* row) noexcept { std::memcpy(row, &p, sizeof p
 #endif
 
 RTI_INLINE void store(Quad q, Quat& out) noexcept { store(q, &out.w); }
+
+// Vectors of four things.
+struct Four3 {
+    Four x, y, z;
+};
+
+RTI_INLINE Four3 all(Vec3 v) noexcept { return {all(v.x), all(v.y), all(v.z)}; }
+RTI_INLINE Four3 operator+(Four3 a, Four3 b) noexcept { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+RTI_INLINE Four3 operator-(Four3 a, Four3 b) noexcept { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+RTI_INLINE Four3 operator*(Four3 a, Four s) noexcept { return {a.x * s, a.y * s, a.z * s}; }
+RTI_INLINE Four dot(Four3 a, Four3 b) noexcept { return a.x * b.x + a.y * b.y + a.z * b.z; }
+RTI_INLINE Four3 cross(Four3 a, Four3 b) noexcept {
+    return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
+}
+RTI_INLINE Four3 where_more(Four x, Four y, Four3 a, Four3 b) noexcept {
+    return {where_more(x, y, a.x, b.x), where_more(x, y, a.y, b.y), where_more(x, y, a.z, b.z)};
+}
 
 RTI_INLINE void rows(Four a, Four b, Four c, Four d, float (&out)[4][4]) noexcept {
     rows(a, b, c, d, {out[0], out[1], out[2], out[3]});

@@ -204,7 +204,6 @@ void Retarget::set_rig(const RestPose& rest) {
     rig.chest = either({kSpine2, kSpine3, kSpine1});
     rig.head = node(kHead);
     rig.neck = either({kNeck, kHead});
-    rig.joint_of[0] = 0;
     for (std::size_t j = 0; j < rest.rotations.size(); ++j) {
         if (std::any_of(nodes_.begin(), nodes_.end(), [j](const Node& n) { return size(n.joint) == j; })) continue;
         rig.still.push_back({static_cast<std::int32_t>(j), {}});
@@ -212,11 +211,11 @@ void Retarget::set_rig(const RestPose& rest) {
     }
     for (const std::int32_t n : all_) {
         rig.all[n] = static_cast<std::int8_t>(n);
-        rig.joint_of[n] = static_cast<std::int16_t>(nodes_[size(n)].joint);
+        rig.begin[n] = static_cast<std::int16_t>(4 * nodes_[size(n)].joint);
         rig.parent[n] = static_cast<std::int8_t>(nodes_[size(n)].parent);
         rig.offset[n] = basis_.out(nodes_[size(n)].offset);
     }
-    std::fill(rig.joint_of + rig.nodes, rig.joint_of + kMaxNodes, rig.joint_of[rig.nodes - 1]);
+    std::fill(rig.begin + rig.nodes, rig.begin + kMaxNodes, rig.begin[rig.nodes - 1]);
     // An axis that bones turn about: as rotations, not as vectors.
     const auto own_axis = [&](int role, Vec3 axis) {
         const Vec3 v = rotate(conj(nodes_[size(node_of(role))].turn), axis);

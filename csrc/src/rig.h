@@ -19,14 +19,17 @@ struct Placed {
 
 // Two bones with a joint between them. hinge: about it a straight limb bends, in the upper node's own frame.
 struct Chain {
-    std::int8_t upper = -1, middle = -1, end = -1;
+    std::int8_t nodes[3] = {-1, -1, -1};  // the upper bone's, the lower bone's, and where that ends
     Place hinge;
-    float first = 0, second = 0;  // lengths (m)
-    float squares = 0, unit = 0;  // for the law of cosines: the lengths' squares together, and one over twice their product
+    // Both bones' lengths (m), and for the law of cosines their squares together and one over twice their product.
+    float lengths[4] = {};
 
     Chain() = default;
     Chain(std::int8_t u, std::int8_t m, std::int8_t e, Vec3 about, float p, float q) noexcept
-        : upper(u), middle(m), end(e), hinge(about), first(p), second(q), squares(p * p + q * q), unit(0.5f / (p * q)) {}
+        : nodes{u, m, e}, hinge(about), lengths{p, q, p * p + q * q, 0.5f / (p * q)} {}
+    int upper() const noexcept { return nodes[0]; }
+    int middle() const noexcept { return nodes[1]; }
+    int end() const noexcept { return nodes[2]; }
 };
 
 struct Rig {
@@ -41,7 +44,8 @@ struct Rig {
     Quat above, pelvis_turn;       // world rotations: of what carries the pelvis, of the pelvis itself in the T-pose
     Vec3 head_up;                  // in the head's own frame
     std::int8_t parent[kMaxNodes] = {}, feet[kMaxNodes] = {}, all[kMaxNodes] = {};  // feet: the nodes down to the toes
-    std::int16_t joint_of[kMaxNodes] = {};  // of lanes past the nodes: the last node's
+    // Where a node's rotation begins among the engine's numbers; of lanes past the nodes: the last node's.
+    std::int16_t begin[kMaxNodes] = {};
     Place offset[kMaxNodes];
     // Joints that are no nodes, which stay at rest.
     struct Still {
@@ -54,10 +58,11 @@ struct Rig {
     void write(const Lanes& lanes, float* wxyz) const noexcept {
         for (int i = 0; i < packs; ++i) {
             const Pack& p = lanes.pack[i];
-            const std::int16_t* joint = joint_of + i * kPack;
-            // Lanes past the nodes are written where then comes the last node itself.
-            rows(four(p.w), four(p.x), four(p.y), four(p.z),
-                 {wxyz + 4 * joint[0], wxyz + 4 * joint[1], wxyz + 4 * joint[2], wxyz + 4 * joint[3]});
+            const std::int16_t* at = begin + i * kPack;
+            // Backwards: lanes past the nodes are written where then comes the last node itself.
+            for (int k = kPack - 4; k >= 0; k -= 4)
+                rows(four(p.w + k), four(p.x + k), four(p.y + k), four(p.z + k),
+                     {wxyz + at[k], wxyz + at[k + 1], wxyz + at[k + 2], wxyz + at[k + 3]});
         }
         for (const Still& s : still)
             for (int k = 0; k < 4; ++k) wxyz[4 * s.joint + k] = s.wxyz[k];
@@ -67,7 +72,7 @@ struct Rig {
         xyz[0] = root.x * units, xyz[1] = root.y * units, xyz[2] = root.z * units;
     }
     void set(int node, Quat q, float* wxyz) const noexcept {
-        float* out = wxyz + 4 * joint_of[node];
+        float* out = wxyz + begin[node];
         out[0] = q.w, out[1] = q.x, out[2] = q.y, out[3] = q.z;
     }
 

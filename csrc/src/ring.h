@@ -44,10 +44,12 @@ public:
         put(slot[3], &now);
         const float there[4] = {root[0], root[1], root[2], 0};
         for (std::size_t i = 0; i < 2; ++i) put(slot[kHead + i], there + 2 * i);
-        for (std::size_t i = kPlace, end = words_; i < end; i += 2, rotations += 4) {
-            put(slot[i], rotations);
-            put(slot[i + 1], rotations + 2);
+        std::atomic<std::uint64_t>*at = slot + kPlace, *const end = slot + words_;
+        for (; end - at >= 8; at += 8, rotations += 16) {
+            put(at[0], rotations), put(at[1], rotations + 2), put(at[2], rotations + 4), put(at[3], rotations + 6);
+            put(at[4], rotations + 8), put(at[5], rotations + 10), put(at[6], rotations + 12), put(at[7], rotations + 14);
         }
+        for (; at < end; ++at, rotations += 2) put(*at, rotations);
         slot[0].store(2 * index + 2, std::memory_order_release);
         written_.store(index + 1, std::memory_order_release);
     }

@@ -15,9 +15,10 @@ constexpr float kShort = 0.98f, kLong = 1.02f;
 RTI_INLINE bool unit(const float* q, int count) noexcept {
     const Four one = all(1), least = all(kShort), most = all(kLong);
     Four bad = all(0);
-    for (int j = 0; j < count; j += kPack) {
+    for (int j = 0; j < count; j += 4) {
         Four w, x, y, z;
-        columns(q + 4 * std::min(j, count - kPack), w, x, y, z);
+        const float* at = q + 4 * std::min(j, count - 4);
+        columns({at, at + 4, at + 8, at + 12}, w, x, y, z);
         const Four n2 = w * w + x * x + y * y + z * z;
         // NaN fails both comparisons, infinity the second.
         bad = bad + where_more(n2, least, where_more(most, n2, all(0), one), one);
@@ -33,11 +34,16 @@ rti_status Session::refuse(Counter& counter, const char* text, rti_status status
     return status;
 }
 
+// Clocks and their counts take a tenth of a tick, so one tick in seven is timed for all: at 30, 60 and 120 Hz not always one on
+// which a plan comes, as one in eight would be.
+RTI_INLINE bool is_timed(const Counter& ticks) noexcept { return ticks.get() % 7 == 0; }
+
 RTI_TICK rti_status Session::push(std::int32_t person, double time_s, const rti_pose& pose) noexcept {
     const std::int64_t began = now_ticks();
     PoseRing& ring = person == RTI_ACTOR ? pushed_poses_ : placed_poses_;
     ring.prepare();
-    push_ticks_.prepare();
+    const bool timed = is_timed(pushed_);
+    if (timed) push_ticks_.prepare();
     fetch_tick_code();
     // A pull is likely to come next.
     prepare_pull();
@@ -60,7 +66,7 @@ RTI_TICK rti_status Session::push(std::int32_t person, double time_s, const rti_
     push_time_[person] = time_s;
     ring.push(time_s, epoch, began, pose.root, pose.rotations);
     pushed_.add();
-    push_ticks_.add(now_ticks() - began);
+    if (timed) push_ticks_.add(now_ticks() - began);
     return RTI_OK;
 }
 
@@ -68,7 +74,7 @@ RTI_TICK rti_status Session::push(std::int32_t person, double time_s, const rti_
 RTI_INLINE void Session::prepare_pull() const noexcept {
     fetch_to(&pull_epoch_, &timeline_);
     timeline_.prepare();
-    pull_ticks_.prepare();
+    if (is_timed(pulled_)) pull_ticks_.prepare();
     fetch(&placed_, 12 * sizeof(Quat));
     fetch(&placed_.position, 12 * sizeof(Place));
     if (plans_.fresh()) fetch_seam_code();
@@ -159,7 +165,8 @@ void Session::extract_root(const Lanes& lanes, Vec3& root, float* wxyz, rti_pull
 }
 
 RTI_TICK rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* info) noexcept {
-    const std::int64_t began = now_ticks();
+    const bool timed = is_timed(pulled_);
+    const std::int64_t began = timed ? now_ticks() : 0;
     rti_pull_info unasked;
     // A caller of an older header has room for less.
     const bool whole = info && info->struct_size >= sizeof unasked;
@@ -192,7 +199,7 @@ RTI_TICK rti_status Session::pull(double time_s, rti_pose& out, rti_pull_info* i
     late_.add(timeline_.late() - late_.get());
     fallbacks_.add(timeline_.fallbacks() - fallbacks_.get());
     pulled_.add();
-    pull_ticks_.add(now_ticks() - began);
+    if (timed) pull_ticks_.add(now_ticks() - began);
     return plan ? RTI_OK : RTI_NOT_READY;
 }
 

@@ -17,7 +17,7 @@ struct Shown {
         const Rig& rig = map_.rig();
         Lanes written = lanes;
         for (int n = 0; n < rig.nodes; ++n) {
-            const float* q = rotations_.data() + 4 * rig.joint_of[n];
+            const float* q = rotations_.data() + rig.begin[n];
             written.set(n, {q[0], q[1], q[2], q[3]});
         }
         unit = sound(written, rig.packs);
@@ -52,17 +52,16 @@ TEST(a_limb_reaches_what_it_can) {
             pose.root = {0, 0.96f, 0};
             it.begin(pose);
             const Chain& leg = rig.legs[0];
-            const Quat ankle = it.placed.rotation[leg.end];
-            const Vec3 hip = it.placed.position[leg.upper], target = it.placed.position[leg.end] + map.basis().out(way);
-            const Aim aim{&leg, target};
-            reach(rig, &aim, 1, it.placed, it.rotations());
+            const Quat ankle = it.placed.rotation[leg.end()];
+            const Vec3 hip = it.placed.position[leg.upper()], target = it.placed.position[leg.end()] + map.basis().out(way);
+            reach(rig, {&leg, target}, it.placed, it.rotations());
             Placed again;
             it.look(again);
             CHECK(it.unit);
-            CHECK_AT_MOST(length(again.position[leg.end] - it.placed.position[leg.end]), 2e-4);
-            CHECK_AT_MOST(angle_between(again.rotation[leg.end], ankle), 1e-3);
-            const float over = std::max(0.0f, length(target - hip) - 0.998f * (leg.first + leg.second));
-            CHECK_AT_MOST(length(again.position[leg.end] - target), over + 2e-3);
+            CHECK_AT_MOST(length(again.position[leg.end()] - it.placed.position[leg.end()]), 2e-4);
+            CHECK_AT_MOST(angle_between(again.rotation[leg.end()], ankle), 1e-3);
+            const float over = std::max(0.0f, length(target - hip) - 0.998f * (leg.lengths[0] + leg.lengths[1]));
+            CHECK_AT_MOST(length(again.position[leg.end()] - target), over + 2e-3);
         }
     }
 }
@@ -80,11 +79,11 @@ TEST(planted_feet_stay) {
             ModelPose pose;
             pose.root = {0.002f * static_cast<float>(i), 0.94f, 0};
             it.begin(pose);
-            const Vec3 free = it.placed.position[rig.legs[0].end];
+            const Vec3 free = it.placed.position[rig.legs[0].end()];
             lock.apply(rig, it.placed, 1 / 60.0f, 1, it.rotations());
             Placed again;
             it.look(again);
-            const Vec3 held = again.position[rig.legs[0].end];
+            const Vec3 held = again.position[rig.legs[0].end()];
             if (i == 2) first = held, free_first = free;
             if (i > 2) {
                 glide = std::max(glide, length(free - free_first));
@@ -113,7 +112,7 @@ TEST(two_looks_at_one_moment_move_no_foot) {
                 lock.apply(map.rig(), it.placed, k == 0 ? 1 / 60.0f : 0, 1, it.rotations());
                 Placed again;
                 it.look(again);
-                held[k] = again.position[map.rig().legs[1].end];
+                held[k] = again.position[map.rig().legs[1].end()];
             }
             CHECK_AT_MOST(length(held[1] - held[0]), 1e-5);
         }
@@ -160,7 +159,7 @@ TEST(hands_are_kept_out_of_a_body) {
         // The left arm reaches forward, into someone who stands there.
         pose.local[kLeftShoulder] = from_axis_angle({0, 1, 0}, -1.4f);
         it.begin(pose);
-        const Vec3 hand = it.placed.position[rig.arms[0].end];
+        const Vec3 hand = it.placed.position[rig.arms[0].end()];
         ModelPose there;
         there.root = map.basis().in(hand - rig.up * (dot(hand, rig.up) - 0.94f * rig.scale));
         there.root.x += 0.05f;
@@ -170,7 +169,7 @@ TEST(hands_are_kept_out_of_a_body) {
         const float depth = push.apply(rig, it.placed, obstacle_of(rig, other.placed), 1 / 60.0f, 1, way, it.rotations());
         Placed again;
         it.look(again);
-        CHECK(it.unit && depth > 0.02f && length(again.position[rig.arms[0].end] - hand) > 0.02f);
-        CHECK_AT_MOST(length(again.position[rig.arms[0].end] + way - it.placed.position[rig.arms[0].end]), 1e-3);
+        CHECK(it.unit && depth > 0.02f && length(again.position[rig.arms[0].end()] - hand) > 0.02f);
+        CHECK_AT_MOST(length(again.position[rig.arms[0].end()] + way - it.placed.position[rig.arms[0].end()]), 1e-3);
     }
 }
