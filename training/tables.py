@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rtinteract.training import distributed
@@ -116,14 +117,15 @@ class PaperTables:
             "guidance", "mm_texts", "mm_repeats", samples=min(o.mm_texts, len(data.cases)) * o.mm_repeats))
         return values | modes, why
 
-    def reacted(self, who: Contender, data: EvalData, *, text: bool, start: bool, iterations: int | None = None):
+    def reacted(self, who: Contender, data: EvalData, *, text: bool, start: bool, iterations: int | None = None,
+                guidance: float | None = None):
         """Reactions: (replications, why there are none)."""
-        o = self.options
+        o = self.options if guidance is None else replace(self.options, guidance=guidance)
         rounds = iterations or o.reaction_iterations
         return self._tried(lambda: self._repeated(
             f"reaction{' text' if text else ''}{' start' if start else ''} {rounds}", who, data,
             lambda r: measured.reaction(who, data, o, r, self.progress, text=text, start=start, iterations=rounds), o.repeats,
-            "guidance", text=text, start=start, rounds=rounds))
+            guidance=o.guidance, text=text, start=start, rounds=rounds))
 
     def _missing(self, table: Table) -> Table:
         for name in NAMES.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from rtinteract.training import distributed
 from rtinteract.training import tables_measure as measured
@@ -149,21 +150,25 @@ class Tables(PaperTables):
     def gap(self) -> Table:
         """What streaming loses against offline: of a model not trained for streaming, of this one, and how much that closes."""
         table = Table("gap", "Gap to offline: what streaming loses, before and after training for it",
-                      ("data", "reactions", "figure"), SIDES)
-        untrained = next(iter(self._untrained()), None)
-        for data in self.data:
-            for text, words in _WORDS.items():
-                sides, whys = {}, []
-                for name, who in (("before", untrained), ("after", self.main)):
-                    if who is not None:
-                        offline, no = self.reacted(who, data, text=text, start=True)
-                        streamed, why = self._streamed(who, data, text)
-                        sides[name] = offline, streamed
-                        whys += [f"{who.name}: {w}" for w in (no, why) if w]
-                table.rows += [Row((data.name, words, figure.title), *gap_of(figure, sides, "; ".join(whys))) for figure in _LOST]
+                      ("data", "reactions", "offline's sampler", "figure"), SIDES)
+        untrained, streams = next(iter(self._untrained()), None), measured.StreamConfig()
+        samplers = {"as streams": (streams.iterations, streams.guidance),
+                    "its own": (self.options.reaction_iterations, self.options.guidance)}
+        for data, (text, words), (sampler, (rounds, guidance)) in product(self.data, _WORDS.items(), samplers.items()):
+            sides, whys = {}, []
+            for name, who in (("before", untrained), ("after", self.main)):
+                if who is not None:
+                    offline, no = self.reacted(who, data, text=text, start=True, iterations=rounds, guidance=guidance)
+                    streamed, why = self._streamed(who, data, text)
+                    sides[name] = offline, streamed
+                    whys += [f"{who.name}: {w}" for w in (no, why) if w]
+            table.rows += [Row((data.name, words, sampler, figure.title), *gap_of(figure, sides, "; ".join(whys)))
+                           for figure in _LOST]
         table.notes.append("Both begin with the true reactor's first frames. Gap: streaming less offline of one model, turned so "
                            "that more is worse. Closed: how much smaller the gap is after training for streaming. Streams take "
-                           f"{measured.StreamConfig().iterations} iterations, offline {self.options.reaction_iterations}.")
+                           f"{streams.iterations} iterations at guidance {streams.guidance:g}; offline as they do, which is what "
+                           f"hearing the actor hop by hop costs, or {self.options.reaction_iterations} at "
+                           f"{self.options.guidance:g}, which no training for streaming makes up for.")
         told = f"Before: {untrained.name}" if untrained else "No model that was not trained for streaming was given"
         table.notes.append(f"{told}. One is trained with the same codec, data and time: rtinteract train transformer "
                            f"--ablation {UNTRAINED} ..., then --ablation {UNTRAINED}=FILE.")
