@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rtinteract import rotation as R
-from rtinteract.blend import take_over
+from rtinteract.blend import CARRIED, take_over
 from rtinteract.closing import frames_of, minimum_jerk
 from rtinteract.contact import run_out
 from rtinteract.features.canonical import Frame
@@ -98,11 +98,11 @@ def _numbers(x: torch.Tensor) -> np.ndarray:
 
 
 def read_course(pipeline: Pipeline, images: torch.Tensor, frames: Frame, offsets: torch.Tensor, now: int, shown: Poses | None,
-                blend: int) -> tuple[Course, Poses]:
+                blend: int, carried: float = CARRIED) -> tuple[Course, Poses]:
     """Where several people go after frame ``now`` of their images [B, T, J, F], taking over for ``blend`` frames from their poses
     that were ``shown`` [B] last (None: none yet); and their decoded poses before it.
 
-    ``frames`` [B] are their canonical frames, ``offsets`` [B, 22, 3] their bodies.
+    ``frames`` [B] are their canonical frames, ``offsets`` [B, 22, 3] their bodies, ``carried`` is `take_over`'s.
     """
     poses = pipeline.pose(images, frames, offsets, anchor=now - 1)
     root, rotations = poses.positions[..., 0, :], poses.rotations
@@ -110,7 +110,7 @@ def read_course(pipeline: Pipeline, images: torch.Tensor, frames: Frame, offsets
     last = past if shown is None else shown
     seam = slice(max(now - 2, now - len(last)), now)
     root, rotations = take_over(root[:, now:], rotations[:, now:], root[:, seam], rotations[:, seam],
-                                last.positions[:, seam.start - now:, 0], last.rotations[:, seam.start - now:], blend)
+                                last.positions[:, seam.start - now:, 0], last.rotations[:, seam.start - now:], blend, carried)
     return Course(root, rotations, offsets), past
 
 

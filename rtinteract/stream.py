@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from rtinteract import rotation as R
+from rtinteract.blend import CARRIED
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.features.canonical import Frame
 from rtinteract.fill import Draw, fill_and_decode
@@ -34,6 +35,8 @@ _STANDING = 0.96
 _CONTEXT = 9
 # Shown frames that tell which feet are planted when a plan begins.
 _FOOTING = 8
+# Share of the speed that is carried over a seam where hands are brought to touches, so that they do not come late by it.
+_CARRIED_TO_TOUCHES = 0.75
 
 
 @dataclass(frozen=True)
@@ -323,7 +326,8 @@ def _read(streams: list[ReactionStream], images: torch.Tensor, frames: Frame, no
             stream._offsets = offsets_of(Poses(*pipeline.representation.read(image)))
     known = one._reactor.filled > 0
     course, past = read_course(pipeline, images, frames, torch.stack([s._offsets for s in streams]), now,
-                               Poses.stack([s._reactor.last() for s in streams]) if known else None, config.blend)
+                               Poses.stack([s._reactor.last() for s in streams]) if known else None, config.blend,
+                               _CARRIED_TO_TOUCHES if config.contact else CARRIED)
     courses = [course[i] for i in range(len(streams))]
     if not known:
         for i, stream in enumerate(streams):

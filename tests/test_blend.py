@@ -30,6 +30,18 @@ def test_place_goes_on_over_the_seam_and_speed_half_way(length):
     assert torch.allclose(turned[length:], rotations[2:][length:], atol=1e-9)
 
 
+def test_all_of_the_speed_goes_on_where_it_is_asked_for():
+    shown = walk([0.02, 0.0, 0.01], 0.05, -2, 2)
+    root, rotations = walk([-0.01, 0.0, 0.03], -0.04, -2, FRAMES + 2)
+
+    def turn_of_speed(carried):
+        moved, turned = take_over(root[2:], rotations[2:], root[:2], rotations[:2], *shown, 10, carried)
+        angle = torch.cat([R.to_axis_angle(q)[:, 0, 1] for q in (shown[1], turned)])
+        return torch.cat([shown[0], moved])[:, 0].diff().diff()[0].abs(), angle.diff().diff()[0].abs()
+    for none, half, whole in zip(*map(turn_of_speed, (0.0, 0.5, 1.0)), strict=True):
+        assert whole < 0.15 * none and whole < half < none
+
+
 def test_a_speed_out_of_measure_does_not_throw_the_body():
     shown = walk([3.0, 0.0, 0.0], 2.5, -2, 2)
     root, rotations = walk([0.0, 0.0, 0.0], 0.0, -2, FRAMES + 2)
