@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CSRC, NATIVE = ROOT / "csrc", ROOT / "tests/native"
 WARNINGS = ["-std=c++17", "-pedantic", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-pthread"]
-# plain: as the library is shipped (hidden but for its exports, QUICK of setup.py). portable: as on a processor whose registers the
-# core does not know.
+# plain: as the library is shipped (hidden but for its exports, QUICK of setup.py). portable: as on a processor whose registers
+# the core does not know.
 LANES = {
     "plain": ["-O2", "-ftree-vectorize", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fvisibility=hidden"],
     "address": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
