@@ -1,4 +1,4 @@
-// How four limbs bend to reach, side by side and without an angle or a branch: most of the time are roots that wait for each other.
+// How four limbs bend to reach, side by side and without an angle: most of the time are roots that wait for each other.
 #pragma once
 
 #include <cstring>

@@ -78,7 +78,7 @@ RTI_INLINE void fetch_to(const void* from, const void* end) noexcept {
     fetch(from, static_cast<std::size_t>(static_cast<const char*>(end) - static_cast<const char*>(from)));
 }
 
-// What every tick runs is compiled for AVX2 and FMA too, and the loader takes what the processor has: a third fewer instructions.
+// What every tick runs is compiled for AVX2 and FMA too, and the loader takes what the processor has: a fifth fewer instructions.
 // Not what the library exports (RTI_GATE): the choice would be exported beside it. Sanitizers start after the loader, which would
 // call into them.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__) && !defined(__AVX2__) && \
