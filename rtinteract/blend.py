@@ -30,18 +30,18 @@ def _limited(speed: torch.Tensor, most: float) -> torch.Tensor:
 
 
 def take_over(root, rotations, seam_root, seam_rotations, last_root, last_rotations, length: int,
-              carried: float = CARRIED):
+              carried: float | torch.Tensor = CARRIED):
     """Carry a new motion on from where the old one stood, at a speed between both one's.
 
     ``root`` [..., T, 3] and local ``rotations`` [..., T, J, 4] are the new motion's frames after the seam, ``seam_*`` [..., P, 3]
     and [..., P, J, 4] its own frames up to the seam, ``last_*`` those that were shown there; P is 1 or 2 (with one the speeds
-    are not known). What they differ in, in place and ``carried`` (0 to 1) of it in speed, is added and fades over ``length``
-    frames.
+    are not known). What they differ in, in place and ``carried`` (0 to 1; a tensor [...] for each) of it in speed, is added and
+    fades over ``length`` frames.
     """
     if length < 1:
         return root, rotations
     share, run = (x[:, None] for x in _shares(root.shape[-2], length, root))
-    run = carried * run
+    run = (carried[..., None, None] if isinstance(carried, torch.Tensor) else carried) * run
     way = last_root - seam_root
     turn = _turn(seam_rotations[..., -1, :, :], last_rotations[..., -1, :, :])
     moved = way[..., -1:, :] * share

@@ -23,7 +23,7 @@ _HANDS, _TRUNK = [20, 21], [0, 9, 16, 17]
 # Frames over which a correction follows at the quickest.
 _SEAM = 3
 # Metres between two people's pelvises beyond which nothing touches within a plan.
-_APART_M = 2.2
+APART_M = 2.2
 # Frames before now that the read poses depend on: half the window in which their root's drift is averaged, and some.
 SETTLED = 8
 
@@ -66,7 +66,7 @@ class Course:
         """
         known, frames = min(len(past), len(actor)), len(self.root)
         level = (self.root[:, [0, 2]] - actor.positions[-1, 0, [0, 2]]).norm(dim=-1)
-        if known == 0 or float(level.min()) > _APART_M:
+        if known == 0 or float(level.min()) > APART_M:
             return self
         own = Poses.join([past[len(past) - known:], self.poses(frames)])
         closed = with_contacts(own, self.offsets, run_on(actor[len(actor) - known:], actor_offsets, frames), streamed=True)
@@ -98,7 +98,7 @@ def _numbers(x: torch.Tensor) -> np.ndarray:
 
 
 def read_course(pipeline: Pipeline, images: torch.Tensor, frames: Frame, offsets: torch.Tensor, now: int, shown: Poses | None,
-                blend: int, carried: float = CARRIED) -> tuple[Course, Poses]:
+                blend: int, carried: float | torch.Tensor = CARRIED) -> tuple[Course, Poses]:
     """Where several people go after frame ``now`` of their images [B, T, J, F], taking over for ``blend`` frames from their poses
     that were ``shown`` [B] last (None: none yet); and their decoded poses before it.
 

@@ -25,7 +25,7 @@ from rtinteract.kernels.remask import sample_seeds
 from rtinteract.motion import MODEL_FPS, Motion
 from rtinteract.pipeline import Pipeline, Poses, body_of, offsets_of
 from rtinteract.placement import WIDTH
-from rtinteract.plan import SETTLED, Course, Foreseen, Plan, read_course, shown
+from rtinteract.plan import APART_M, SETTLED, Course, Foreseen, Plan, read_course, shown
 from rtinteract.sampler import check_options, guidance_modulations, together
 from rtinteract.skeleton import SMPL22, forward_kinematics
 
@@ -35,7 +35,7 @@ _STANDING = 0.96
 _CONTEXT = 9
 # Shown frames that tell which feet are planted when a plan begins.
 _FOOTING = 8
-# Share of the speed that is carried over a seam where hands are brought to touches, so that they do not come late by it.
+# Share of the speed that is carried over a seam where hands may be brought to touches: they do not come late by it.
 _CARRIED_TO_TOUCHES = 0.75
 
 
@@ -183,6 +183,11 @@ class ReactionStream:
         self._actor_offsets: torch.Tensor | None = None
         self.hop_seconds: deque[float] = deque(maxlen=4096)
 
+    def _near(self) -> bool:
+        """Whether the two are shown near enough to touch within a plan."""
+        actor, reactor = (w.last().positions[-1, 0, [0, 2]] for w in (self._actor, self._reactor))
+        return float((actor - reactor).norm()) <= APART_M
+
     def warm_up(self) -> None:
         """Hop through a whole window of someone who stands still, then forget it: the first hop of each length prepares what
         later ones use, which a host does before a scene begins."""
@@ -327,7 +332,8 @@ def _read(streams: list[ReactionStream], images: torch.Tensor, frames: Frame, no
     known = one._reactor.filled > 0
     course, past = read_course(pipeline, images, frames, torch.stack([s._offsets for s in streams]), now,
                                Poses.stack([s._reactor.last() for s in streams]) if known else None, config.blend,
-                               _CARRIED_TO_TOUCHES if config.contact else CARRIED)
+                               torch.tensor([_CARRIED_TO_TOUCHES if config.contact and known and s._near() else CARRIED
+                                             for s in streams], device=one.device))
     courses = [course[i] for i in range(len(streams))]
     if not known:
         for i, stream in enumerate(streams):
