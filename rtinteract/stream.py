@@ -330,10 +330,11 @@ def _read(streams: list[ReactionStream], images: torch.Tensor, frames: Frame, no
         if stream._offsets is None:
             stream._offsets = offsets_of(Poses(*pipeline.representation.read(image)))
     known = one._reactor.filled > 0
+    carried = CARRIED if not (config.contact and known) else torch.tensor(
+        [_CARRIED_TO_TOUCHES if s._near() else CARRIED for s in streams], device=one.device)
     course, past = read_course(pipeline, images, frames, torch.stack([s._offsets for s in streams]), now,
                                Poses.stack([s._reactor.last() for s in streams]) if known else None, config.blend,
-                               torch.tensor([_CARRIED_TO_TOUCHES if config.contact and known and s._near() else CARRIED
-                                             for s in streams], device=one.device))
+                               carried)
     courses = [course[i] for i in range(len(streams))]
     if not known:
         for i, stream in enumerate(streams):
