@@ -207,6 +207,10 @@ class Codec(nn.Module):
             raise MotionError(f"codec: expected codes [B, {self.config.parts}, N] with N >= 1, got {tuple(codes.shape)}")
         with torch.autocast(codes.device.type, enabled=False):
             vectors = self.quantizer.vectors(codes)
+        return self.decode_vectors(vectors, last)
+
+    def decode_vectors(self, vectors, last: int | None = None):
+        """As `decode`, of code vectors [B, S, N, C]; whoever relaxes codes differentiates through it."""
         return self._features(vectors.permute(0, 3, 1, 2), last).to(vectors.dtype)
 
     def forward(self, features, *, gumbel_noise=None, generator=None) -> CodecOutput:

@@ -28,6 +28,7 @@ from rtinteract.packed import packed
 from rtinteract.placement import compose, describe_pair
 from rtinteract.precision import beside_int8, narrowed
 from rtinteract.quant import int8_transformer
+from rtinteract.refine import refine
 from rtinteract.skeleton import SMPL22, forward_kinematics, smpl22_with, world_rotations
 
 # Columns from which on the codec may run in its narrow type.
@@ -149,13 +150,23 @@ class Pipeline:
         """Token columns that hold so many frames."""
         return math.ceil(frames / self.stride)
 
+    def _in_columns(self, poses: Poses, frame: Frame) -> tuple[torch.Tensor, torch.Tensor]:
+        """World poses [B, T] in their canonical frames, the last one held to fill the last column."""
+        rows = self.columns(len(poses)) * self.stride
+        poses = poses.repeated_last(rows + self.representation.frames_lost - len(poses))
+        return to_frame(frame, poses.positions, poses.rotations)
+
     @torch.inference_mode()
     def encode(self, poses: Poses, frame: Frame) -> torch.Tensor:
         """World poses [B, T] -> codes [B, S, ceil(T / 4)]; the last pose is held to fill the last column."""
-        rows = self.columns(len(poses)) * self.stride
-        poses = poses.repeated_last(rows + self.representation.frames_lost - len(poses))
-        image = self.representation.encode(*to_frame(frame, poses.positions, poses.rotations))
+        image = self.representation.encode(*self._in_columns(poses, frame))
         return self.codec_for(image.shape[-3] // self.stride).encode(self.normalizer(image))
+
+    def refined(self, codes: torch.Tensor, poses: Poses, frame: Frame, offsets: torch.Tensor, steps: int,
+                anchor: int | None = None) -> torch.Tensor:
+        """Codes [B, S, N] of world poses [B, T], as `encode` gave them, brought nearer to these by `refine`."""
+        return refine(self.parts.codec, self.normalizer, self.representation, codes, *self._in_columns(poses, frame), steps=steps,
+                      anchor=anchor if self.own_frames else None, offsets=offsets)
 
     @torch.inference_mode()
     def decode_image(self, codes: torch.Tensor, last: int | None = None) -> torch.Tensor:

@@ -67,6 +67,20 @@ class VectorQuantizer(nn.Module):
         """Code vectors [..., D] of ids [...]; zero for an id outside the codebook."""
         return _lookup(self.codebook, ids)
 
+    def _spacing(self):
+        """About what lies between codes: the spread of a channel."""
+        return self.codebook.std(0).mean().clamp(min=1e-6)
+
+    def relaxed(self, ids):
+        """Free vectors [..., D] that `snapped` rounds to ids [...]; a step of about 1 leads to other codes."""
+        return self.vectors(ids) / self._spacing()
+
+    def snapped(self, free):
+        """Code vectors [..., D] with a straight-through gradient and ids [...] of free vectors [..., D]."""
+        rows = free * self._spacing()
+        ids = self.assign(rows.detach().flatten(0, -2)).view(rows.shape[:-1])
+        return rows + (self.vectors(ids) - rows).detach(), ids
+
     def _fill(self, rows, generator):
         """The first K rows; where there are fewer, they repeat with a little noise to tell the copies apart."""
         codes, dim = self.codebook.shape
@@ -174,6 +188,18 @@ class FiniteScalarQuantizer(nn.Module):
     def vectors(self, ids):
         """Code vectors [..., D] of ids [...]; zero for an id outside the implicit codebook."""
         return _lookup(self.outward(self.grid), ids)
+
+    def relaxed(self, ids):
+        """Free levels [..., L] that `snapped` rounds to ids [...]; a step of 1 leads to the next level."""
+        return _lookup(self.grid * self.middle.clamp(min=1), ids)
+
+    def snapped(self, free):
+        """Code vectors [..., D] with a straight-through gradient and ids [...] of free levels [..., L]."""
+        lowest = -self.middle.to(free.dtype)
+        rounded = free.round().clamp(min=lowest, max=lowest + (2 * self.reach).floor())
+        levels = free + (rounded - free).detach()
+        ids = ((levels.detach().round().long() + self.middle) * self.basis).sum(-1)
+        return self.outward(levels / self.middle.clamp(min=1)), ids
 
     @torch.no_grad()
     def track(self, rows):

@@ -15,7 +15,7 @@ FLOORS = [
     {"features", "metrics", "blocks", "blend", "capture", "contact", "feet", "graph", "packed", "placement", "precision",
      "quantizer", "sequence"},
     {"closing", "codec", "transformer", "text", "quant", "native"},
-    {"checkpoint", "sampler", "bank"},
+    {"checkpoint", "sampler", "bank", "refine"},
     {"pipeline", "clip"},
     {"fill", "importer", "plan"},
     {"stream", "rollout"},

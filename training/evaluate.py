@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Pairs sampled at once: bounds the memory for any number of them.
 BATCH = 32
+# Steps of `rtinteract.refine` that the codec's second row has.
+REFINED = 150
 # Pairs that are also streamed one by one, for the time of a hop.
 TIMED = 4
 TRUTH, STILL, RANDOM = "truth", "standing still", "random clip"
@@ -131,7 +133,8 @@ def _takes_text(model: Model, left_out: list[str]) -> bool:
 
 
 def codec_section(model: Model, clips: Sequence[SoloClip], limit: int | None, left_out: list[str], progress: bool = True) -> dict:
-    """Reconstruction of held-out clips in mm, each frame weighing the same: whole, and re-anchored through the model."""
+    """Reconstruction of held-out clips in mm, each frame weighing the same: whole, and re-anchored through the model, also with
+    codes that `REFINED` steps were spent on."""
     held_out = [c for c in clips if c.split == "test"]
     if not held_out:
         left_out.append("codec: the folder holds no held-out clip (split \"test\")")
@@ -148,19 +151,28 @@ def codec_section(model: Model, clips: Sequence[SoloClip], limit: int | None, le
                 return reconstruction_error(pipeline.codec, pipeline.normalizer, pipeline.representation, held_out,
                                             model.config.window)
         truth = clip.motion.to_model()
-        back = model.reconstruct(truth)
+        row = {"name": clip.name, "frames": len(truth), **_off(model.reconstruct(truth), truth),
+               "refined": _off(model.reconstruct(truth, refine=REFINED), truth)}
         bar.update()
-        return {"name": clip.name, "frames": len(truth), "mpjpe_mm": metrics.mpjpe(back, truth),
-                "aligned_mm": metrics.mpjpe(back, truth, align="root"), "foot_slide_mm": metrics.foot_slide(back),
-                "true_foot_slide_mm": metrics.foot_slide(truth),
-                "jitter_ratio": metrics.jitter(back) / max(metrics.jitter(truth), 1e-9)}
+        return row
     with bar:
         *rows, whole = distributed.shared([*held_out, None], reconstructed)
     frames = [row["frames"] for row in rows]
-    mean = {name: float(np.average([row[name] for row in rows], weights=frames)) for name in rows[0].keys() - {"name", "frames"}}
+
+    def mean(found: Sequence[dict]) -> dict:
+        return {name: float(np.average([row[name] for row in found], weights=frames)) for name in _OFF}
     return {"clips": len(rows), "frames": sum(frames), "whole": {"mpjpe_mm": whole["mpjpe"], "aligned_mm": whole["aligned"]},
-            "reconstruct": mean, "codes": model.config.codec.codes, "codes_used": whole["codes_used"],
-            "perplexity": whole["perplexity"], "each": rows}
+            "reconstruct": mean(rows), "refined": mean([row["refined"] for row in rows]), "refine_steps": REFINED,
+            "codes": model.config.codec.codes, "codes_used": whole["codes_used"], "perplexity": whole["perplexity"], "each": rows}
+
+
+_OFF = ("mpjpe_mm", "aligned_mm", "foot_slide_mm", "true_foot_slide_mm", "jitter_ratio")
+
+
+def _off(made: Motion, truth: Motion) -> dict:
+    """How a reconstruction differs from the truth, by the names `_OFF`."""
+    return dict(zip(_OFF, (metrics.mpjpe(made, truth), metrics.mpjpe(made, truth, align="root"), metrics.foot_slide(made),
+                           metrics.foot_slide(truth), metrics.jitter(made) / max(metrics.jitter(truth), 1e-9)), strict=True))
 
 
 def _cases(clips: Sequence[PairClip], limit: int | None, left_out: list[str]) -> list[Case]:
