@@ -19,6 +19,42 @@ from rtinteract.placement import describe_pair, relative
 
 SHORT = 32
 YOUNG = 36
+# Batches between two that see the same crops, where crops serve several steps.
+APART = 16
+
+
+class People(NamedTuple):
+    """Crops in their canonical frames, the frames' owner first: ``positions`` [B, 2, T, 22, 3], ``rotations`` [B, 2, T, J, 4]."""
+
+    positions: torch.Tensor
+    rotations: torch.Tensor
+
+
+class Codes(NamedTuple):
+    """Codes of whole crops [B, 2, S, N], and of streaming samples' pasts [H, 2, S, now], each encoded from a clip that ends now
+    (None where nobody streams)."""
+
+    whole: torch.Tensor
+    past: torch.Tensor | None
+
+
+class Crop(NamedTuple):
+    """What of a batch does not depend on masks: the ``rows`` that are made of a batch with ``modes`` [B], its columns, the first
+    column that streaming samples hide and, where they differ, the samples' own columns ``lengths`` [B]; of the rows their clips,
+    whether mirrored, the people with their bodies' ``offsets`` [B, 2, 22, 3], the frames (None: one for both) and codes."""
+
+    side: int
+    rows: slice
+    modes: torch.Tensor
+    columns: int
+    now: int
+    lengths: torch.Tensor | None
+    clip: torch.Tensor
+    mirrored: torch.Tensor
+    people: People
+    offsets: torch.Tensor
+    frame: Frame | None
+    codes: Codes
 
 
 class Draws(NamedTuple):
@@ -65,7 +101,9 @@ class Tokens(NamedTuple):
 
 class TokenBatches:
     """The part of the transformer's stage that makes batches. It uses the stage's config, device, bfloat16, codec, normalizer,
-    representation, pools and phrasings."""
+    representation, pools and phrasings, and keeps in ``_echoed`` the crops that further steps will see."""
+
+    _echoed: dict[tuple[int, Part], Crop]
 
     def _frames(self, pool, g: torch.Generator) -> int:
         config = self.config
@@ -90,11 +128,11 @@ class TokenBatches:
             codes = self.codec.encode(self.normalizer(image))
         return codes.cpu().unflatten(0, (-1, 2))
 
-    def _codes_of(self, positions: torch.Tensor, rotations: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def _codes_of(self, positions: torch.Tensor, rotations: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """`codes` of crops that hold so many columns [B]; each ends where it ends, what stands past that is of no meaning."""
-        columns = (positions.shape[2] - self.representation.frames_lost) // self.codec.config.frames_per_column
-        if not self.config.whole:
+        if lengths is None:
             return self.codes(positions, rotations)
+        columns = (positions.shape[2] - self.representation.frames_lost) // self.codec.config.frames_per_column
         found = torch.zeros(len(positions), 2, self.codec.config.parts, columns, dtype=torch.int64)
         for length in lengths.unique().tolist():
             frames = length * self.codec.config.frames_per_column + self.representation.frames_lost
@@ -113,10 +151,9 @@ class TokenBatches:
         dropped = torch.where(modes == RANDOM, s.text_dropped, s.reaction_text_dropped)
         return torch.tensor(found).masked_fill((torch.rand(len(modes), generator=g) < dropped)[rows], -1)
 
-    def tokens(self, side: int, g: torch.Generator, a: Augmentation, frames: int, batch: int, modes: torch.Tensor,
-               part: Part = WHOLE, history: int | None = None) -> Tokens:
-        """Crops of training (side 0) or held-out (side 1) clips as a batch of masked tokens with the given modes [B], or a part
-        of it. With ``history`` the streaming samples are to get a past of the model's own, drawn by that seed."""
+    def _crops(self, side: int, g: torch.Generator, a: Augmentation, frames: int, batch: int, modes: torch.Tensor,
+               part: Part) -> Crop:
+        """Crops of training (side 0) or held-out (side 1) clips for a batch with the given modes [B], or a part of it."""
         s, stride, lost = self.config.shares, self.codec.config.frames_per_column, self.representation.frames_lost
         actor = (torch.rand(batch, generator=g) >= s.starter).long()
         picked, lengths = None, None
@@ -134,21 +171,34 @@ class TokenBatches:
         # The owner of the canonical frame comes first, as the actor does when the model reacts.
         order = torch.stack([actor, 1 - actor], 1)[rows]
         each = torch.arange(len(order))[:, None]
-        positions, rotations = c.positions[each, order], c.rotations[each, order]
-        draws, region = self._draws(modes, columns, now, lengths, g, ended=side == 0)
-        schedule = region if self.config.unroll_over == "hidden" else masks.inside(draws.lengths, *region.shape[2:])
-        texts = self._texts(side, c.clip, c.mirrored, modes, g, rows)
+        people = People(c.positions[each, order], c.rotations[each, order])
         frame = Frame(c.frame.yaw[each, order], c.frame.origin[each, order]) if self.config.own_frames else None
         streaming = modes[rows] == STREAMING
+        codes = self._encoded(people, None if lengths is None else lengths[rows], streaming, now)
+        return Crop(side, rows, modes, columns, now, lengths, c.clip, c.mirrored, people, c.offsets[each, order], frame, codes)
+
+    def tokens(self, side: int, g: torch.Generator, a: Augmentation, frames: int, batch: int, modes: torch.Tensor,
+               part: Part = WHOLE, history: int | None = None) -> Tokens:
+        """Crops of training (side 0) or held-out (side 1) clips as a batch of masked tokens with the given modes [B], or a part
+        of it. With ``history`` the streaming samples are to get a past of the model's own, drawn by that seed."""
+        return self._masked(self._crops(side, g, a, frames, batch, modes, part), g, history)
+
+    def _masked(self, crop: Crop, g: torch.Generator, history: int | None) -> Tokens:
+        """Crops as a batch of masked tokens, as `tokens` has it."""
+        s, rows, modes, columns, now = self.config.shares, crop.rows, crop.modes, crop.columns, crop.now
+        draws, region = self._draws(modes, columns, now, crop.lengths, g, ended=crop.side == 0)
+        schedule = region if self.config.unroll_over == "hidden" else masks.inside(draws.lengths, *region.shape[2:])
+        texts = self._texts(crop.side, crop.clip, crop.mirrored, modes, g, rows)
+        streaming = modes[rows] == STREAMING
         mine = draws.of(rows)
-        inputs, labels, placement, seen = self._hidden(positions, rotations, frame, mine, streaming)
+        inputs, labels, placement, seen = self._hidden(crop.codes, crop.people, crop.frame, mine, streaming)
         own = None
         if history is not None and now > 1 and bool(streaming.any()):
-            world = from_frame(frame, positions, rotations)
+            world = from_frame(crop.frame, *crop.people)
             # As many columns as a window's horizon may hold, and at least one that is known.
             made = min(now - 1, 1 + int(torch.randint(s.horizon, (), generator=generator(history, 0, "columns"))))
-            streams = Streams(*(x[streaming] for x in (*world, c.offsets[each, order])), now, now - made,
-                              sample_seeds(history, batch)[rows][streaming])
+            streams = Streams(*(x[streaming] for x in (*world, crop.offsets)), now, now - made,
+                              sample_seeds(history, len(modes))[rows][streaming])
             own = History(streaming.nonzero()[:, 0], mine.of(streaming), streams)
         ended = bool((draws.lengths < columns).any())
         return Tokens(inputs, labels, schedule.flatten(1).sum(1)[rows], texts, modes[rows], placement, seen,
@@ -169,23 +219,30 @@ class TokenBatches:
         wrong = torch.randint(codec.codes, mask.shape, generator=g)
         return Draws(mask, corruption, noise, wrong, known, lengths, now), region
 
-    def _hidden(self, positions, rotations, frame: Frame | None, draws: Draws, streaming: torch.Tensor):
-        """Inputs, labels, placement and seen (as in `Tokens`) of crops in their canonical frames."""
-        stride, codes = self.codec.config.frames_per_column, self._codes_of(positions, rotations, draws.lengths)
-        inputs = draws.corruption.apply(codes, draws.mask, self.codec.config.codes)
-        inputs = self._with_history(inputs, positions, rotations, streaming, draws)
-        placement, seen = None, torch.zeros(len(codes), 3)
-        if frame is not None:
-            placement, seen = placed(frame, positions[:, :, stride - 1::stride][:, :, :codes.shape[-1]], draws.known)
-        return inputs, masks.labels_of(codes, draws.mask), placement, seen
-
-    def _with_history(self, inputs, positions, rotations, streaming, draws: Draws) -> torch.Tensor:
-        """The past of streaming samples as a stream sees it: encoded from a clip that ends now, with a few wrong tokens."""
+    def _encoded(self, people: People, lengths: torch.Tensor | None, streaming: torch.Tensor, now: int) -> Codes:
+        """Codes of crops that hold so many columns [B] (None: all alike)."""
+        whole = self._codes_of(*people, lengths)
         if not bool(streaming.any()):
+            return Codes(whole, None)
+        frames = now * self.codec.config.frames_per_column + self.representation.frames_lost
+        return Codes(whole, self.codes(*(x[streaming][:, :, :frames] for x in people)))
+
+    def _hidden(self, codes: Codes, people: People, frame: Frame | None, draws: Draws, streaming: torch.Tensor):
+        """Inputs, labels, placement and seen (as in `Tokens`) of crops in their canonical frames."""
+        stride, whole = self.codec.config.frames_per_column, codes.whole
+        inputs = draws.corruption.apply(whole, draws.mask, self.codec.config.codes)
+        inputs = self._with_history(inputs, codes.past, streaming, draws)
+        placement, seen = None, torch.zeros(len(whole), 3)
+        if frame is not None:
+            placement, seen = placed(frame, people.positions[:, :, stride - 1::stride][:, :, :whole.shape[-1]], draws.known)
+        return inputs, masks.labels_of(whole, draws.mask), placement, seen
+
+    @staticmethod
+    def _with_history(inputs, past: torch.Tensor | None, streaming, draws: Draws) -> torch.Tensor:
+        """The past of streaming samples as a stream sees it: encoded from a clip that ends now, with a few wrong tokens."""
+        if past is None:
             return inputs
         now = draws.now
-        frames = now * self.codec.config.frames_per_column + self.representation.frames_lost
-        past = self.codes(positions[streaming][:, :, :frames], rotations[streaming][:, :, :frames])
         past = torch.where(draws.noise[streaming][..., :now], draws.wrong[streaming][..., :now], past)
         rows = inputs[streaming]
         rows[..., :now] = torch.where(draws.mask[streaming][..., :now], rows[..., :now], past)
@@ -212,8 +269,9 @@ class TokenBatches:
         finally:
             transformer.train(training)
         frame = frame_of(streams.positions[:, :, streams.now * stride - 1])
-        positions, rotations = to_frame(frame, streams.positions, streams.rotations)
-        found = self._hidden(positions, rotations, frame, draws, torch.ones(len(rows), dtype=torch.bool))
+        people = People(*to_frame(frame, streams.positions, streams.rotations))
+        streaming = torch.ones(len(rows), dtype=torch.bool)
+        found = self._hidden(self._encoded(people, None, streaming, streams.now), people, frame, draws, streaming)
         merged = []
         for old, new in zip((batch.inputs, batch.labels, batch.placement, batch.seen), found, strict=True):
             old = old.clone()
@@ -225,12 +283,24 @@ class TokenBatches:
     def batch(self, step: int, part: Part = WHOLE) -> Tokens:
         """The tokens of a step, or a part of them."""
         config, seed = self.config, self.config.loop.seed
-        g = generator(seed, step, "transformer")
+        own = float(torch.rand((), generator=generator(seed, step, "history"))) < config.shares.self_history
+        history = step_seed(seed, step, "own history") if own else None
+        if config.echo == 1:
+            g = generator(seed, step, "transformer")
+            return self._masked(self._drawn(g, part), g, history)
+        block, place = step // (config.echo * APART), step % APART
+        key = block * APART + place, part
+        if key not in self._echoed:
+            self._echoed = {k: crop for k, crop in self._echoed.items() if k[0] // APART == block}
+            self._echoed[key] = self._drawn(generator(seed, key[0], "transformer"), part)
+        return self._masked(self._echoed[key], generator(seed, step, "echo"), history)
+
+    def _drawn(self, g: torch.Generator, part: Part) -> Crop:
+        """Training crops of a size and of modes that are drawn too."""
+        config = self.config
         frames = self._frames(self.pools[0], g)
         batch = config.loop.batch if config.whole else max(1, config.loop.batch * 64 // frames)
-        own = float(torch.rand((), generator=generator(seed, step, "history"))) < config.shares.self_history
-        return self.tokens(0, g, config.augmentation, frames, batch, config.shares.modes(batch, g), part,
-                           step_seed(seed, step, "own history") if own else None)
+        return self._crops(0, g, config.augmentation, frames, batch, config.shares.modes(batch, g), part)
 
 
 def placed(frame: Frame, ends: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

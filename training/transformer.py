@@ -77,7 +77,9 @@ class TransformerTraining:
     With ``whole`` a batch is ``loop.batch`` clips of at least ``shortest`` frames, whole or ``most`` frames of them, each as long
     as it is, as published.
     ``unroll_over`` says which tokens the step unroll's schedule counts: those "hidden" from the sample, as ours sample, or
-    "all", as published."""
+    "all", as published.
+    A batch's crops serve ``echo`` steps, each time masked anew and `APART` steps apart (data echoing, Choi et al. 2019): where no
+    processor is free to make the next batch, encoding one otherwise takes a sixth of a small step."""
 
     sizes: Sizes = field(default_factory=Sizes)
     text: TextConfig = field(default_factory=small_text)
@@ -95,6 +97,7 @@ class TransformerTraining:
     most: int = 128
     whole: bool = False
     unroll_over: str = "hidden"
+    echo: int = 1
     validation_batches: int = 4
 
     def __post_init__(self):
@@ -102,6 +105,7 @@ class TransformerTraining:
             if not good:
                 raise ConfigError(f"{what}: expected {expected}, got {got!r}; mend the configuration")
         check(self.unroll_over in ("hidden", "all"), "unroll_over", "'hidden' or 'all'", self.unroll_over)
+        check(self.echo >= 1, "echo", "at least 1", self.echo)
         check(not self.whole or self.shares.streaming == 0, "shares.streaming", "0 for whole clips", self.shares.streaming)
         check(not self.whole or self.augmentation.warp == (1.0, 1.0), "augmentation.warp", "(1, 1) for whole clips",
               self.augmentation.warp)
@@ -118,7 +122,7 @@ class TransformerStage(TokenBatches, Stage):
 
     def __init__(self, config: TransformerTraining, codec_file: Path, pairs: list, held_out: list | None, text_file: Path | None,
                  start: Path | None = None, clip: Path | None = None):
-        self.config, loop = config, config.loop
+        self.config, loop, self._echoed = config, config.loop, {}
         self.device = torch.device(loop.device)
         self.codec, normalizer, self.name, self.codec_card = load_codec(codec_file)
         if self.codec.config.people > 1:
