@@ -78,7 +78,7 @@ setup(
         "demo": VIEW + GLTF,
         "view": VIEW,
         "train": TRAIN,
-        "test": ["pybind11>=2.13", "pytest>=8", "pytest-benchmark>=5", "ruff>=0.9"] + TRAIN + GLTF,
+        "test": ["pybind11>=2.13", "pytest>=8", "pytest-benchmark>=5", "pytest-xdist>=3.6", "ruff>=0.9"] + TRAIN + GLTF,
     },
     entry_points={"console_scripts": ["rtinteract=rtinteract.cli:main"]},
 )

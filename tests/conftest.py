@@ -1,9 +1,16 @@
 """Fixtures that several suites share."""
 
+import fcntl
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # Before torch: several processes of several threads each would wait for each other's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 if not torch.cuda.is_available():
@@ -18,7 +25,40 @@ from rtinteract.features.base import get
 from rtinteract.features.normalize import Normalizer
 from rtinteract.text import TextTokenizer, train_tokenizer
 
+# Processes of a whole run, at most: what one file's tests share is made once in each.
+PROCESSES = 4
+BUILD = Path(__file__).resolve().parents[1] / "build"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """A run of the whole suite takes a process a processor, where pytest-xdist is there and no option says otherwise."""
+    o, cpus = config.option, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    whole = config.args_source == config.ArgsSource.TESTPATHS
+    if whole and cpus > 1 and not o.collectonly and not o.usepdb and getattr(o, "numprocesses", 0) is None and o.dist == "no":
+        o.numprocesses, o.dist = min(PROCESSES, cpus), "loadfile"
+
+
+@contextmanager
+def _turn(alone: bool):
+    """Beside other processes' tests, or while none of theirs runs. Who wants to be alone keeps the door shut meanwhile: else the
+    others' tests, one after the other, would leave no gap."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        yield
+        return
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / "tests.door", "w") as door, open(BUILD / "tests.room", "w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    with _turn(item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import subprocess
 import native_lanes as native
 import pytest
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def lanes():

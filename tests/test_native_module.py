@@ -16,6 +16,8 @@ from rtinteract.skeleton import SMPL22
 native.installed("librtinteract_python.so")
 _native = pytest.importorskip("rtinteract._native")
 
+pytestmark = pytest.mark.alone
+
 STAND = np.tile(np.float32([1, 0, 0, 0]), (22, 1))
 
 

@@ -41,6 +41,7 @@ def test_frames_choose_the_panels(tmp_path):
     assert sizes[0] == sizes[1] and sizes[2][0] < sizes[0][0] / 3
 
 
+@pytest.mark.alone
 def test_gif_plays_at_the_clip_s_speed_and_is_fast(tmp_path):
     start = time.process_time()
     write_picture(tmp_path / "a.gif", meeting(4.0))
