@@ -95,3 +95,17 @@ def test_continuous_keeps_rotations_and_hemisphere(make):
     smooth = np.asarray(R.continuous(make(flipped)))
     assert ((smooth[1:] * smooth[:-1]).sum(-1) > 0).all()
     same(smooth, path, 1e-7)
+
+
+def test_many_products_are_those_of_few():
+    g = torch.Generator().manual_seed(0)
+    a, b = (R.normalize(torch.randn(*shape, 4, generator=g)) for shape in ((40, 1, 70), (3, 70)))
+    a.requires_grad_()
+    many = R.multiply(a, b)
+    few = torch.stack([R.multiply(row, b) for row in a])
+    assert many.shape == few.shape == (40, 3, 70, 4) and torch.allclose(many, few, atol=1e-6)
+    weight = torch.randn(many.shape, generator=g)
+    for x, y in zip(*(torch.autograd.grad((q * weight).sum(), a) for q in (many, few)), strict=True):
+        assert torch.allclose(x, y, atol=1e-4)
+    half = R.multiply(a.detach().bfloat16(), b.bfloat16())
+    assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), many, atol=0.05)
