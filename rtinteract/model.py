@@ -132,7 +132,7 @@ class Model:
         """The motion through the codec and back, in its own place in the world; SMPL-22 at 30 Hz, as long as before.
 
         With ``refine`` so many steps are spent on codes that decode nearer to the motion than the encoder's
-        (`rtinteract.refine`): 100 take away a third to a half of the error and cost about half a second for a second of motion
+        (`rtinteract.refine`): 100 take away a third to a half of the error and cost about a second for a second of motion
         on one CPU core. ConfigError where it is under 0.
         """
         check_steps(refine)
