@@ -6,7 +6,7 @@ import torch
 from rtinteract.training.contact import ContactConfig, Sight, train_contact, write_net
 
 import rtinteract
-from rtinteract import metrics
+from rtinteract import metrics, plan
 from rtinteract import rotation as R
 from rtinteract.closing import close
 from rtinteract.contact import (
@@ -268,3 +268,23 @@ def test_a_stream_that_closes_has_no_seams_and_leaves_who_is_far_alone(model, sc
     away = start.moved(translation=(4.0, 0.0, 4.0))
     plain, closed = (shown(model.stream(about["text"], start=away, contact=on).push(actor[:24]), 4) for on in (False, True))
     assert np.array_equal(plain.rotations, closed.rotations)
+
+
+def test_only_a_stream_that_closes_carries_more_speed_and_only_near(model, scene, monkeypatch):
+    actor, start, about = scene
+    taken = []
+    plain = plan.take_over
+
+    def take_over(*given):
+        taken.append(float(given[-1]))
+        return plain(*given)
+    monkeypatch.setattr(plan, "take_over", take_over)
+
+    def carried(start, contact):
+        taken.clear()
+        model.stream(about["text"], start=start, contact=contact).push(actor[:24])
+        return set(taken)
+    far, near = start.moved(translation=(4.0, 0.0, 4.0)), start.moved(translation=actor.root[0] - start.root[0] + [0.0, 0.0, 1.0])
+    usual = carried(near, False)
+    assert usual == carried(far, True) == carried(far, False) and len(usual) == 1
+    assert max(carried(near, True)) > max(usual)
