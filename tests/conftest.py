@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-if os.environ.get("PYTEST_XDIST_WORKER"):
+if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch: several processes of several threads each would wait for each other's.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -25,6 +25,7 @@ from rtinteract.features.base import get
 from rtinteract.features.normalize import Normalizer
 from rtinteract.text import TextTokenizer, train_tokenizer
 
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
 # Processes of a whole run, at most: what one file's tests share is made once in each.
 PROCESSES = 4
 BUILD = Path(__file__).resolve().parents[1] / "build"
@@ -34,6 +35,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """A run of the whole suite takes a process a processor, where pytest-xdist is there and no option says otherwise."""
+    if WORKER:
+        # A process of such a run comes here too.
+        return
     o, cpus = config.option, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     whole = config.args_source == config.ArgsSource.TESTPATHS
     if whole and cpus > 1 and not o.collectonly and not o.usepdb and getattr(o, "numprocesses", 0) is None and o.dist == "no":
@@ -44,7 +48,7 @@ def pytest_cmdline_main(config):
 def _turn(alone: bool):
     """Beside other processes' tests, or while none of theirs runs. Who wants to be alone keeps the door shut meanwhile: else the
     others' tests, one after the other, would leave no gap."""
-    if not os.environ.get("PYTEST_XDIST_WORKER"):
+    if not WORKER:
         yield
         return
     BUILD.mkdir(exist_ok=True)
