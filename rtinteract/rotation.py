@@ -6,8 +6,6 @@ Right-handed; column vectors: ``rotate(multiply(a, b), v) == rotate(a, rotate(b,
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import torch
 
@@ -42,37 +40,20 @@ def normalize(q):
     return _unit(q)
 
 
-# Row i of a's left-multiplication matrix is a[_LEFT[i]] * _SIGN[i].
-_LEFT = ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0))
-_SIGN = ((1.0, -1.0, -1.0, -1.0), (1.0, 1.0, -1.0, 1.0), (1.0, 1.0, 1.0, -1.0), (1.0, -1.0, 1.0, 1.0))
-
-
-@cache
-def _left(device, dtype):
-    # What is kept must serve training too, whoever asks first.
-    with torch.inference_mode(False):
-        return torch.tensor(_LEFT, device=device), torch.tensor(_SIGN, device=device, dtype=dtype)
-
-
-# Numbers from which on a product's arithmetic takes longer than its operations' own cost: batches of training, not streams.
-_MANY = 8192
-
-
-def _multiply_many(a, b):
-    """The product by complex numbers, which torch multiplies in one pass: q = (w + x i) + (y + z i) j."""
-    (a, c), (b, d) = (torch.view_as_complex(q.contiguous().unflatten(-1, (2, 2))).unbind(-1) for q in (a, b))
-    return torch.view_as_real(torch.stack([a * b - c * d.conj(), a * d + c * b.conj()], -1)).flatten(-2)
+def _multiply_torch(a, b):
+    """The product by complex numbers, which torch multiplies in one pass: q = (w + x i) + (y + z i) j. As products of components
+    it takes thirty small operations, and three times as long for many."""
+    kept = torch.promote_types(a.dtype, b.dtype)
+    wide = torch.promote_types(kept, torch.float32)
+    (a, c), (b, d) = (torch.view_as_complex(q.to(wide).contiguous().unflatten(-1, (2, 2))).unbind(-1) for q in (a, b))
+    return torch.view_as_real(torch.stack([a * b - c * d.conj(), a * d + c * b.conj()], -1)).flatten(-2).to(kept)
 
 
 def multiply(a, b):
     """Hamilton product [..., 4] of a and b (b is applied first)."""
     xp = _ns(a)
     if xp is torch:
-        if max(a.numel(), b.numel()) >= _MANY and a.dtype == b.dtype and a.dtype in (torch.float32, torch.float64):
-            return _multiply_many(a, b)
-        # One gather in place of thirty small operations: a stream's poses are so few that each operation's own cost counts.
-        index, sign = _left(a.device, a.dtype)
-        return (a[..., index] * sign * b[..., None, :]).sum(-1)
+        return _multiply_torch(a, b)
     aw, ax, ay, az = a[..., 0], a[..., 1], a[..., 2], a[..., 3]
     bw, bx, by, bz = b[..., 0], b[..., 1], b[..., 2], b[..., 3]
     return xp.stack([

@@ -31,6 +31,8 @@ def folder(tmp_path, monkeypatch):
     for name in ("measured.py", "test_hop.py"):
         (tmp_path / "benches" / name).write_text("")
     monkeypatch.setattr(bench, "BENCHES", tmp_path / "benches")
+    # What it starts is no worker of this suite's.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return tmp_path / "benches"
 
 

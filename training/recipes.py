@@ -56,7 +56,7 @@ def _transformer(name: str) -> TransformerTraining:
     shortest, most = _FRAMES[name]
     return TransformerTraining(sizes=sizes, text=TextConfig(), loop=loop, augmentation=_plain(name), own_frames=False, prior=0.0,
                                shares=shares, unroll=1.0, unroll_share=1.0, shortest=shortest, most=most, whole=True,
-                               unroll_over="all")
+                               unroll_over="all", echo=1)
 
 
 def _chosen(stage: str, name: str, small: Callable, published: Callable):

@@ -79,7 +79,7 @@ class TransformerTraining:
     ``unroll_over`` says which tokens the step unroll's schedule counts: those "hidden" from the sample, as ours sample, or
     "all", as published.
     A batch's crops serve ``echo`` steps, each time masked anew and `APART` steps apart (data echoing, Choi et al. 2019): where no
-    processor is free to make the next batch, encoding one otherwise takes a sixth of a small step."""
+    processor is free to make the next batch, encoding one otherwise takes a sixth of a small step. 1 where one is free."""
 
     sizes: Sizes = field(default_factory=Sizes)
     text: TextConfig = field(default_factory=small_text)
@@ -97,7 +97,7 @@ class TransformerTraining:
     most: int = 128
     whole: bool = False
     unroll_over: str = "hidden"
-    echo: int = 1
+    echo: int = 4
     validation_batches: int = 4
 
     def __post_init__(self):
