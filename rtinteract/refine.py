@@ -16,7 +16,7 @@ from rtinteract.features.base import Representation
 from rtinteract.features.normalize import Normalizer
 
 FPS = 30.0
-# Free codes move by up to so much a step, in units of what lies between two codes.
+# Free codes move by about so much a step at first and at last, in units of what lies between two codes.
 _RATE, _LAST_RATE = 0.15, 0.01
 # Steps between two looks at what rounded codes decode to.
 _LOOK = 5
@@ -29,7 +29,8 @@ def refine(codec: Codec, normalizer: Normalizer, representation: Representation,
 
     ``positions`` [B, T, 22, 3] (m) and local ``rotations`` [B, T, 22, 4] are the motion in its canonical frame, from which
     ``codes`` were encoded; ``anchor`` and body ``offsets`` [B, 22, 3] as `Representation.decode` takes them. Near means the mean
-    distance of joints in that frame plus the one with the pelvis moved onto the true one. ConfigError for ``steps`` under 0.
+    distance of joints in that frame plus the one with the pelvis moved onto the true one. Frames past the last whole column are
+    not seen. ConfigError for ``steps`` under 0.
     """
     check_steps(steps)
     if steps == 0:
@@ -37,9 +38,9 @@ def refine(codec: Codec, normalizer: Normalizer, representation: Representation,
     # What is made in inference mode cannot be differentiated through.
     with torch.inference_mode(False), torch.enable_grad():
         codes, positions, rotations = codes.clone(), positions.clone(), rotations.clone()
-        image = normalizer(representation.encode(positions, rotations)).float()
-        truth = positions[:, :image.shape[1]].float()
-        search = _Search(codec, normalizer, representation, image, truth, anchor, offsets)
+        rows = codes.shape[2] * codec.config.frames_per_column
+        image = normalizer(representation.encode(positions, rotations)).float()[:, :rows]
+        search = _Search(codec, normalizer, representation, image, positions[:, :rows].float(), anchor, offsets)
         return search.run(codes, steps)
 
 

@@ -93,6 +93,15 @@ def test_a_published_form_and_codebook_can_be_refined():
     assert error(found) < error(codes)
 
 
+def test_frames_past_the_last_column_are_not_seen(shipped):
+    motion, pipeline = walker(35 / 30).to_model(), shipped.pipeline
+    positions, rotations = (torch.tensor(x.tolist())[None] for x in (motion.positions, motion.rotations))
+    codes = shipped.codec.encode(pipeline.normalizer(pipeline.representation.encode(positions, rotations)))
+    long, short = (refine(shipped.codec, pipeline.normalizer, pipeline.representation, codes, positions[:, :frames],
+                          rotations[:, :frames], steps=20, anchor=0) for frames in (35, 32))
+    assert long.shape == codes.shape == (1, 5, 8) and torch.equal(long, short) and not torch.equal(long, codes)
+
+
 @pytest.mark.parametrize("steps", [-1, 1.5, True, "many"])
 def test_bad_steps_are_told(shipped, steps):
     with pytest.raises(ConfigError, match="refine: expected a whole number of steps"):
