@@ -43,6 +43,8 @@ def shifted(contacts: list[dict], by: int, frames: int) -> list[tuple]:
 
 
 def demo(out: Path = OUT, model: Path = MODEL, device: str = DEVICE, seed: int = SEED,
+         contact: bool = typer.Option(True, "--contact/--no-contact", help="Bring the second person's hands to where the two are "
+                                      "about to touch."),
          fast: bool = typer.Option(False, "--fast", help="Do not wait for the clock.")) -> None:
     """Stream a reaction to the bundled actor: .glb, .bvh, .gif, .png and a report of latency and motion.
 
@@ -57,7 +59,8 @@ def demo(out: Path = OUT, model: Path = MODEL, device: str = DEVICE, seed: int =
     check_outputs(outputs)
     loaded = load(model, device=device)
     typer.echo(f"streaming a reaction to {actor.seconds:.1f} s of an actor: {about['text']}")
-    (heard, reactor), first, report = perform(loaded, actor, text=about["text"], real_time=not fast, seed=seed, start=start)
+    (heard, reactor), first, report = perform(loaded, actor, text=about["text"], real_time=not fast, seed=seed, start=start,
+                                              contact=contact)
     contacts = shifted(about["contacts"], first, len(reactor))
     report |= physical_report(reactor, heard, contacts=contacts).to_dict()
     write_all(outputs, (heard, reactor))
