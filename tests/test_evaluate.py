@@ -152,6 +152,14 @@ def test_streamed_clip_begins_as_the_truth_and_is_as_long(model):
     assert np.abs(made[0].positions[:START] - cases[0].truth.positions[:START]).max() == 0
 
 
+def test_streams_of_one_case_differ_and_repeat(model):
+    case = case_of(meeting(1.5))
+    one, other = evaluation.stream_together(model, [case, case], text=False, seed=5)
+    assert np.abs(one.positions - other.positions).max() > 1e-3
+    again, = evaluation.stream_together(model, [case], text=False, seed=6)
+    assert np.abs(again.positions - other.positions).max() < 1e-3
+
+
 def test_still_reactor_keeps_the_first_pose():
     case = case_of(meeting(1.0))
     stood = still(case)

@@ -20,6 +20,7 @@ from rtinteract.training.tables_write import Column, Row, Table, comma_separated
 from test_interclip import SMALL, clips
 
 from rtinteract.errors import ConfigError
+from rtinteract.stream import StreamConfig
 from rtinteract.text import train_tokenizer
 
 OPTIONS = TableOptions(repeats=2, pool=4, mm_texts=1, mm_repeats=4, mm_runs=1, iterations=1, reaction_iterations=1, sweep=(1,))
@@ -140,6 +141,17 @@ def test_a_broken_run_goes_on_where_it_was(run, monkeypatch):
     other = Tables(maker.main, [], maker.data, out, replace(OPTIONS, seed=1), progress=False)
     other.table1()
     assert len(calls) == 3
+
+
+def test_streams_of_other_settings_are_measured_anew(run, monkeypatch):
+    out, tables, maker = run
+    calls = []
+    monkeypatch.setattr(tables_measure, "streaming", lambda *a, **k: calls.append(a) or {})
+    Tables(maker.main, [], maker.data, out, OPTIONS, progress=False).streaming()
+    assert not calls
+    monkeypatch.setattr(tables_measure, "StreamConfig", lambda: StreamConfig(guidance=5.0))
+    Tables(maker.main, [], maker.data, out, OPTIONS, progress=False).streaming()
+    assert len(calls) == 2 * OPTIONS.repeats
 
 
 def test_without_an_evaluator_what_needs_none_is_measured(folder, small_model_path, tmp_path):

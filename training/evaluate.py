@@ -248,9 +248,12 @@ def react_all(model: Model, cases: Sequence[Case], *, text: bool, start: bool, s
 
 
 def stream_together(model: Model, cases: Sequence[Case], *, text: bool, seed: int) -> list[Motion]:
-    """Streamed reactions from the true start, all pairs hopping together, each as long as its truth."""
+    """Streamed reactions from the true start, all pairs hopping together, each as long as its truth.
+
+    Each has a seed of its own, from ``seed`` on: FID and diversity of streams that draw alike say too much.
+    """
     hop = StreamConfig().hop
-    streams = [model.stream(c.text if text else None, start=c.start, seed=seed) for c in cases]
+    streams = [model.stream(c.text if text else None, start=c.start, seed=seed + i) for i, c in enumerate(cases)]
     plans: list[list] = [[] for _ in cases]
     for first in range(0, max(len(c.actor) for c in cases) - hop + 1, hop):
         live = [i for i, c in enumerate(cases) if first + hop <= len(c.actor)]
@@ -281,7 +284,7 @@ def stream_all(model: Model, cases: Sequence[Case], *, text: bool, seed: int, pr
     the others wait."""
     with tqdm(desc="streaming" + (WITH_TEXT if text else ""), unit="batch", disable=not progress) as bar:
         def some(at: int) -> list[Motion]:
-            made = stream_together(model, cases[at:at + BATCH], text=text, seed=seed)
+            made = stream_together(model, cases[at:at + BATCH], text=text, seed=seed + at)
             bar.update()
             return made
         made = [m for few in distributed.shared(range(0, len(cases), BATCH), some) for m in few]

@@ -198,7 +198,7 @@ def streaming(contender: Contender, data: EvalData, options: TableOptions, repea
     seed = _seed(options, repeat)
 
     def make(rows: list[int], some: list[Case]) -> list[Looked]:
-        return _look_at_reactors(data, some, stream_together(contender.model, some, text=text, seed=seed))
+        return _look_at_reactors(data, some, stream_together(contender.model, some, text=text, seed=seed + rows[0]))
     looked = _looked(cases, make, f"{data.name}: streaming", progress, alike=False)
     timed = distributed.shared([cases], lambda some: hop_times(contender.model, some, text=text, seed=seed))[0]
     return {**matching(data, cases, order, options, repeat, _stacked(looked)), **_reactors(looked), **timed}

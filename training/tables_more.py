@@ -13,6 +13,7 @@ from rtinteract.training.tables_data import Contender, EvalData, ruler
 from rtinteract.training.tables_gap import SIDES, gap_of
 from rtinteract.training.tables_write import Column, Row, Table, Value, markdown, mean_and_half, write_table, write_text
 
+from rtinteract.config import to_dict
 from rtinteract.errors import ConfigError, RtInteractError
 
 PHYSICS = (Column("foot slide mm/frame ↓", "foot_slide_mm", 2), Column("float cm ↓", "float_cm", 2),
@@ -145,7 +146,7 @@ class Tables(PaperTables):
         def measure(repeat: int) -> dict:
             return measured.streaming(who, data, self.options, repeat, self.progress, text=text)
         return self._tried(lambda: self._repeated(f"streaming{' text' if text else ''}", who, data, measure,
-                                                  self.options.repeats, text=text))
+                                                  self.options.repeats, text=text, stream=to_dict(measured.StreamConfig())))
 
     def gap(self) -> Table:
         """What streaming loses against offline: of a model not trained for streaming, of this one, and how much that closes."""
