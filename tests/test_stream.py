@@ -8,7 +8,7 @@ from synthetic import meeting, walker
 import rtinteract
 from rtinteract.errors import ConfigError, MotionError
 from rtinteract.motion import Motion
-from rtinteract.stream import hop_together, play, shown
+from rtinteract.stream import StreamConfig, hop_together, play, shown
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +212,11 @@ def test_a_wrong_partner_leaves_all_streams_of_a_hop_as_they_were(model):
     with pytest.raises(ConfigError, match="different streams"):
         hop_together([fine, fine], [walker(1.0)[8:12]] * 2)
     assert fine.hop(walker(1.0)[8:12]).start == 12
+
+
+def test_guidance_is_by_the_text_alone_and_less_with_contacts():
+    assert StreamConfig().guidance > StreamConfig(contact=True).guidance > 1 == StreamConfig(contact=True, guidance=1.0).guidance
+    model, actor = rtinteract.load(device="cpu"), walker(1.0)
+    for text, alike in ((None, True), ("two people bow to each other", False)):
+        plain, guided = (play(model.stream(text, guidance=g), actor).positions for g in (1.0, None))
+        assert np.array_equal(plain, guided) == alike
