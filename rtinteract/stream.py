@@ -37,8 +37,8 @@ _CONTEXT = 9
 _FOOTING = 8
 # Share of the speed that is carried over a seam where hands may be brought to touches: they do not come late by it.
 _CARRIED_TO_TOUCHES = 0.75
-# How strongly the text steers: beyond it motion jerks, and where hands may be brought to touches less of it meets more of them.
-_GUIDANCE, _GUIDANCE_TO_TOUCHES = 2.0, 1.5
+# How strongly the text steers. Guided hands jerk more, and where they are brought to touches as many meet without.
+_GUIDANCE, _GUIDANCE_TO_TOUCHES = 2.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StreamConfig:
     ``contact`` brings the reactor's hands to where the two are about to touch, and the model goes on from there; a hop in which
     they are near each other then takes about a fifth longer. ``guidance`` above 1 steers by the text, where there is one, and
     runs the transformer on a doubled batch: a hop takes about a fifth longer, and streams are then nearly as true to the text as
-    whole clips are. None takes 2, and with ``contact`` 1.5, under which more hands meet. A ``choice_temperature`` of None is the
+    whole clips are. None takes 2, and 1 with ``contact``, whose hands jerk when guided. A ``choice_temperature`` of None is the
     model's own.
     """
 

@@ -55,7 +55,7 @@ def stream(actor: Path = typer.Argument(..., help="The actor's clip, played at i
            joint_map: Path = JOINT_MAP, seed: int = SEED,
            iterations: int = typer.Option(StreamConfig.iterations, help="Rounds a hop."),
            guidance: float = typer.Option(StreamConfig.guidance, help="How strongly the text steers; above 1 it costs time. "
-                                          "Default: 2, with --contact 1.5."),
+                                          "Default: 2, with --contact 1."),
            temperature: float = TEMPERATURE, choice_temperature: float = CHOICE, clip: Path = CLIP, bank: Path = BANK,
            contact: bool = CONTACT,
            window: int = typer.Option(StreamConfig.window, help="Frames of the past that are seen."),
