@@ -266,7 +266,8 @@ def test_a_stream_that_closes_has_no_seams_and_leaves_who_is_far_alone(model, sc
                      for m in (plain, closed))
     assert np.median(closed) < 0.05 < np.median(plain)
     away = start.moved(translation=(4.0, 0.0, 4.0))
-    plain, closed = (shown(model.stream(about["text"], start=away, contact=on).push(actor[:24]), 4) for on in (False, True))
+    plain, closed = (shown(model.stream(about["text"], start=away, contact=on, guidance=2.0).push(actor[:24]), 4)
+                     for on in (False, True))
     assert np.array_equal(plain.rotations, closed.rotations)
 
 
